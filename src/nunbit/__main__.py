@@ -1,0 +1,5 @@
+"""`python -m nunbit` is `nunbit`."""
+
+from nunbit.cli import main
+
+raise SystemExit(main())

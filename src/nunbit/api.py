@@ -1,0 +1,154 @@
+"""The verbs, as Python functions of the same names as the commands."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nunbit.bundle import Classifier, Picture, Prediction, find_pictures, load_classifier
+from nunbit.config import ModelConfig, RunConfig, Setting, section_fields
+from nunbit.data.sources import open_source
+from nunbit.data.splits import open_dataset
+from nunbit.errors import DataError, UsageError, did_you_mean
+from nunbit.metrics import Metrics, measure
+from nunbit.models.registry import build_model, list_models
+from nunbit.models.summary import Summary, summarize
+from nunbit.progress import Display
+from nunbit.recipes import get_recipe
+from nunbit.report.page import write_report
+from nunbit.run import Finished, next_run_dir, require_new, train_run
+
+
+def train(
+    recipe: str | RunConfig | None = None,
+    *,
+    data: str | Path | None = None,
+    model: str | None = None,
+    run_dir: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Setting,
+) -> Finished:
+    """Train, measure and write a run folder with its report.
+
+    Args:
+        recipe: a name, a whole `RunConfig`, or None for the default.
+        data: a known name, folder, .csv or parquet in place of the recipe's.
+        model: a network in place of the recipe's.
+        run_dir: a new folder; by default the next free one under ./runs.
+        quiet: print nothing.
+        settings: single fields, with their section (`optim__lr=0.1`) or, where the name is unique,
+            without (`epochs=5`).
+
+    Raises:
+        NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
+    """
+    source = None if data is None else str(data)
+    if isinstance(recipe, RunConfig):
+        config = recipe if source is None else recipe.override({"data.source": source})
+    else:
+        config = get_recipe(recipe, source)
+    if model is not None and model != config.model.name:
+        # Options belong to the recipe's network; another one starts from its own defaults.
+        config = replace(config, model=ModelConfig(name=model))
+    config = config.override({_dotted(name): value for name, value in settings.items()})
+    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
+    require_new(folder)
+    finished = train_run(config, folder, Display(quiet=quiet))
+    write_report(finished)
+    return finished
+
+
+def load(run: str | Path) -> Classifier:
+    """Load a classifier from a run folder or a model file."""
+    return load_classifier(run)
+
+
+def predict(run: str | Path, pictures: Sequence[Picture], top: int = 5) -> list[Prediction]:
+    """Classify pictures; names of folders stand for the pictures in them."""
+    found: list[Picture] = []
+    for picture in pictures:
+        is_path = isinstance(picture, str | Path)
+        found += find_pictures([str(picture)]) if is_path else [picture]
+    return load_classifier(run).predict(found, top)
+
+
+def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = False) -> Metrics:
+    """Measure a model on labelled data, or on the test split that its training held out.
+
+    Data that the model was trained on is split again as it was then, and only the test part is
+    measured.
+
+    Raises:
+        MissingInputError: the data is not there.
+        DataError: it has other classes, pictures that cannot be read, or it is the training data
+            but has changed since.
+    """
+    classifier, display = load_classifier(run), Display(quiet=quiet)
+    config = RunConfig.from_json(json.dumps(classifier.card["config"]))
+    spec = config.data.source if data is None else str(data)
+    source = open_source(spec)
+    if not _same_source(spec, config.data.source):
+        images = classifier.read(source, display.track)
+    else:
+        dataset = open_dataset(source, config.data, classifier.runtime.threads, display.track)
+        if dataset.fingerprint != classifier.card["data"]["fingerprint"]:
+            raise DataError(f"{spec} has changed since the training: its test part is not known")
+        images = dataset.test
+    logits = classifier.logits(images.images, config.eval.batch_size)
+    return measure(logits, images.labels, classifier.class_names)
+
+
+def models() -> dict[str, list[dict[str, str]]]:
+    """List nunbit's own networks by name and description."""
+    rows = [{"name": name, "description": text} for name, text in list_models().items()]
+    return {"models": rows}
+
+
+def summary(
+    name: str,
+    *,
+    size: int = 32,
+    channels: int = 3,
+    classes: int = 2,
+    settings: Mapping[str, Setting] | None = None,
+) -> Summary:
+    """Return the layers of a network for square pictures.
+
+    Args:
+        name: a network of nunbit's, timm:NAME or torchvision:NAME.
+        size: side in pixels.
+        channels: 1 or 3.
+        classes: number of outputs.
+        settings: options as `{"model.width": 32}`.
+
+    Raises:
+        UsageError: an unknown network or option, or a size that it cannot take.
+    """
+    model = RunConfig(model=ModelConfig(name=name)).override(settings or {}).model
+    built = build_model(
+        model.name,
+        num_classes=classes,
+        in_channels=channels,
+        image_size=(size, size),
+        args=model.args,
+    )
+    return summarize(built, channels, (size, size))
+
+
+def _same_source(one: str, other: str) -> bool:
+    return one == other or (
+        os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+    )
+
+
+def _dotted(name: str) -> str:
+    """Return `optim.lr` for `optim__lr`, or for `lr` where no earlier section has that name."""
+    if "__" in name:
+        return name.replace("__", ".", 1)
+    sections = ("train", "optim", "data", "eval")
+    found = [section for section in sections if name in section_fields(section)]
+    if not found:
+        known = [field for section in sections for field in section_fields(section)]
+        raise UsageError(f"no setting '{name}'; {did_you_mean(name, known)}")
+    return f"{found[0]}.{name}"

@@ -1,0 +1,209 @@
+"""The model one ships: weights, preprocessing, class names and measured results in one file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from nunbit.config import TrainConfig
+from nunbit.data.decode import BadPictureError, decode
+from nunbit.data.folder import picture_files
+from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, load
+from nunbit.data.preprocess import Preprocess
+from nunbit.data.sources import open_source
+from nunbit.evaluate import collect_logits
+from nunbit.errors import DataError, MissingInputError
+from nunbit.metrics import Metrics, measure
+from nunbit.models.registry import build_model
+from nunbit.runtime import Runtime, choose_runtime, limited_threads
+from nunbit.storage import load_tensors, save_tensors
+
+FORMAT_VERSION = 1
+MODEL_FILE = "model.safetensors"
+Picture = str | Path | Image.Image | np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one picture."""
+
+    path: str
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    """The most probable classes with their probabilities, best first."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        top = [{"label": label, "probability": p} for label, p in self.top]
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": top,
+        }
+
+
+class Classifier:
+    """A trained network with all that is needed to use it on any picture.
+
+    Attributes:
+        module: the plain `nn.Module`, in eval mode.
+        class_names: the classes in the order of the outputs.
+        preprocess: the one path from a picture to the network's input.
+        card: what is known of the model: recipe, data, metrics, versions.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        class_names: Sequence[str],
+        preprocess: Preprocess,
+        card: Mapping[str, Any],
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.runtime = runtime or choose_runtime(TrainConfig(precision="fp32"))
+        self.module = module.to(self.runtime.device).eval()
+        self.class_names = tuple(class_names)
+        self.preprocess = preprocess
+        self.card = dict(card)
+
+    def save(self, path: Path | str) -> None:
+        """Write the model file; an older one is replaced whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        body = {
+            **self.card,
+            "format_version": FORMAT_VERSION,
+            "class_names": list(self.class_names),
+            "preprocess": self.preprocess.to_dict(),
+        }
+        save_tensors(Path(path), self.module.state_dict(), body)
+
+    def logits(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """Return logits (N, K) of preprocessed pictures, uint8 (N, H, W, C)."""
+        with limited_threads(self.runtime.threads):
+            return collect_logits(self.module, images, self.preprocess, self.runtime, batch_size)
+
+    def predict(self, pictures: Sequence[Picture], top: int = 5) -> list[Prediction]:
+        """Classify files, Pillow pictures or uint8 arrays (H, W), (H, W, 1|3|4).
+
+        Raises:
+            MissingInputError: a file that is not there.
+            DataError: a picture that cannot be read, named with the reason.
+        """
+        if not pictures:
+            return []
+        pixels = np.stack([self._pixels(picture, i) for i, picture in enumerate(pictures)])
+        probabilities = self.logits(torch.from_numpy(pixels)).softmax(1)
+        names = [str(p) if isinstance(p, str | Path) else f"#{i}" for i, p in enumerate(pictures)]
+        return [self._say(*pair, top) for pair in zip(names, probabilities, strict=True)]
+
+    def evaluate(self, data: str | Path | Source, batch_size: int = 256) -> Metrics:
+        """Measure the model on labelled data: its test part, or all of it where it has no split.
+
+        Raises:
+            DataError: classes that the model does not know, or unreadable pictures.
+        """
+        source = data if isinstance(data, Source) else open_source(str(data))
+        images = self.read(source, lambda items, _total, _label: iter(items))
+        return measure(self.logits(images.images, batch_size), images.labels, self.class_names)
+
+    def read(self, source: Source, track: Track) -> ImageSet:
+        """Read the part of a source that `evaluate` measures, labelled by this model's classes."""
+        names = ("test", "val", "all", "train")
+        part = next(source.parts[name] for name in names if name in source.parts)
+        foreign = sorted(set(source.class_names) - set(self.class_names))
+        if foreign:
+            known = ", ".join(self.class_names)
+            raise DataError(f"the data has classes {foreign}; this model knows: {known}")
+        loaded = load(part, self.preprocess, self.runtime.threads, track)
+        if loaded.skipped:
+            first = loaded.skipped[0]
+            count = len(loaded.skipped)
+            raise DataError(f"{count} pictures cannot be read; {first.name}: {first.reason}")
+        order = torch.tensor([self.class_names.index(name) for name in source.class_names])
+        pictures = loaded.images
+        return ImageSet(pictures.images, order[pictures.labels], pictures.names)
+
+    def _pixels(self, picture: Picture, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        name = str(picture) if isinstance(picture, str | Path) else f"picture {index}"
+        try:
+            if isinstance(picture, Image.Image):
+                image = picture
+            elif isinstance(picture, np.ndarray):
+                image = array_to_image(picture)
+            else:
+                side = max(self.preprocess.height, self.preprocess.width)
+                image = decode(_existing(Path(picture)), self.preprocess.mode, side)
+            return self.preprocess.to_pixels(image)
+        except BadPictureError as error:
+            raise DataError(f"{name} cannot be read: {error}") from error
+
+    def _say(self, name: str, probabilities: Tensor, top: int) -> Prediction:
+        values, indices = probabilities.topk(min(top, len(self.class_names)))
+        pairs = zip(indices.tolist(), values.tolist(), strict=True)
+        ranked = tuple((self.class_names[i], round(p, 6)) for i, p in pairs)
+        return Prediction(name, *ranked[0], ranked)
+
+
+def load_classifier(run: Path | str) -> Classifier:
+    """Load a classifier from a run folder or a model file, after verifying all of it.
+
+    Raises:
+        MissingInputError: no such folder or file.
+        DataError: not a model file, damaged, or written by a newer nunbit.
+    """
+    path = Path(run)
+    if path.is_dir():
+        path = path / MODEL_FILE
+        if not path.exists():
+            raise MissingInputError(f"{run} holds no {MODEL_FILE}; did its training end?")
+    tensors, card = load_tensors(path)
+    if card.get("format_version") != FORMAT_VERSION:
+        version = card.get("format_version")
+        raise DataError(f"{path} has format {version}; this nunbit reads {FORMAT_VERSION}")
+    try:
+        model, class_names = card["model"], card["class_names"]
+        preprocess = Preprocess.from_dict(card["preprocess"])
+        with torch.random.fork_rng(devices=[]):  # the random weights are replaced at once
+            module = build_model(
+                model["name"],
+                num_classes=len(class_names),
+                in_channels=preprocess.channels,
+                image_size=(preprocess.height, preprocess.width),
+                args=model["args"],
+            )
+        module.load_state_dict(tensors, strict=True)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise DataError(f"{path} does not describe its own weights: {error}") from error
+    return Classifier(module, class_names, preprocess, card)
+
+
+def find_pictures(paths: Sequence[str]) -> list[Path]:
+    """Return the picture files that paths name: files as given, folders searched.
+
+    Raises:
+        MissingInputError: a path that is not there, or a folder without pictures.
+    """
+    found: list[Path] = []
+    for name in paths:
+        path = _existing(Path(name))
+        inside = list(picture_files(path)) if path.is_dir() else [path]
+        if not inside:
+            raise MissingInputError(f"no pictures in {path}")
+        found += inside
+    return found
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise MissingInputError(f"no picture {path}")
+    return path

@@ -1,0 +1,328 @@
+"""The command line: one thin function per verb. Importing this module never imports torch."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from nunbit.config import SECTIONS, Setting
+from nunbit.errors import NunbitError, UsageError, did_you_mean
+
+Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
+
+app = App(
+    name="nunbit",
+    help="Train, compare, explain and ship image classifiers, on the machine you have.",
+    help_epilogue="""Start with `nunbit train` (seconds, no download), then look at the report it
+    names. NUNBIT_DATA names folders with data sets; NUNBIT_OFFLINE=1 forbids downloads.""",
+    help_format="plaintext",
+    version_flags=["--version"],
+    result_action="return_value",
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How a command answers."""
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print one JSON object as the last line of standard output."""
+    quiet: Annotated[bool, Parameter(negative="")] = False
+    """Print no progress."""
+
+
+DEFAULT_OUTPUT = Output()
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    /,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    run_dir: Path | None = None,
+    config: Path | None = None,
+    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """Train a network, measure it, and write a run folder with a report.
+
+    Examples:
+      nunbit train                                   digits, in seconds
+      nunbit train birds/net                         the texts' network, bird or airplane
+      nunbit train --data photos/                    a folder with one folder per class
+      nunbit train birds/net --train.epochs 5 --optim.lr 0.02
+      nunbit train --config runs/digits-cnn/config.json    the same run again
+
+    Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them.
+
+    Args:
+        recipe: A named run (`nunbit recipes`).
+        data: A known name, a folder of class folders, a .csv (path,label) or parquet.
+        model: A network (`nunbit models`), timm:NAME or torchvision:NAME.
+        run_dir: A new folder for the run; the default is the next free one under runs/.
+        config: The config.json of a run, to repeat it.
+        skip_bad: Leave out unreadable pictures and list them.
+        output: How to answer.
+        settings: Settings by dotted name.
+    """
+    from nunbit import api
+    from nunbit.config import RunConfig
+
+    if config is not None and recipe is not None:
+        raise UsageError(f"both a recipe ('{recipe}') and --config were given; choose one")
+    chosen: str | RunConfig | None = recipe
+    if config is not None:
+        chosen = RunConfig.from_json(_read_text(config))
+    dotted = {key.replace(".", "__", 1): value for key, value in (settings or {}).items()}
+    if skip_bad:
+        dotted["data__skip_bad"] = True
+    finished = api.train(
+        chosen, data=data, model=model, run_dir=run_dir, quiet=output.quiet, **dotted
+    )
+    result = finished.to_dict()
+    low, high = result["test"]["ci95"]
+    _say(
+        output,
+        f"test accuracy {result['test']['accuracy']:.2%} "
+        f"(95 % interval {low:.2%} to {high:.2%}, n={result['test']['n']:,}), "
+        f"training {result['train']['accuracy']:.2%}, {result['seconds']:.1f} s",
+        f"report: {finished.run_dir / 'report.html'}",
+        f"next:   nunbit predict {finished.run_dir} IMAGE...",
+    )
+    return result
+
+
+@app.command
+def predict(
+    run: Path,
+    /,
+    *images: str,
+    top: int = 5,
+    output: Output = DEFAULT_OUTPUT,
+) -> dict[str, Any]:
+    """Classify pictures with a trained model.
+
+    Examples:
+      nunbit predict runs/digits-cnn photo.jpg
+      nunbit predict runs/photos-cnn holiday/ --json
+      cat photo.jpg | nunbit predict runs/photos-cnn -
+
+    Args:
+        run: A run folder or a model file.
+        images: Picture files, folders, or - for one picture on standard input.
+        top: How many classes to list per picture.
+        output: How to answer.
+    """
+    if not images:
+        raise UsageError("no pictures given; write: nunbit predict RUN IMAGE...")
+    if top < 1:
+        raise UsageError(f"--top is {top}; allowed: 1 or more")
+    from nunbit import api
+
+    found = api.predict(run, [_stdin_picture() if i == "-" else i for i in images], top)
+    for prediction in found:
+        _say(output, f"{prediction.path}: {prediction.label} ({prediction.probability:.1%})")
+    return {"predictions": [prediction.to_dict() for prediction in found]}
+
+
+@app.command
+def evaluate(
+    run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+) -> dict[str, Any]:
+    """Measure a trained model on labelled data.
+
+    Examples:
+      nunbit evaluate runs/digits-cnn                     its own held-out test split
+      nunbit evaluate runs/photos-cnn --data more-photos/
+
+    Args:
+        run: A run folder or a model file.
+        data: A known name, folder, .csv or parquet; the default is the run's own test split.
+        output: How to answer.
+    """
+    from nunbit import api
+
+    metrics = api.evaluate(run, data, quiet=output.quiet)
+    low, high = metrics.ci95
+    _say(output, f"accuracy {metrics.accuracy:.2%} ({low:.2%} to {high:.2%}), n={metrics.n:,}")
+    for row in metrics.per_class:
+        _say(output, f"  {row.label}: recall {row.recall:.1%}, precision {row.precision:.1%}, n={row.n:,}")
+    return metrics.to_dict()
+
+
+@app.command
+def models(
+    name: str | None = None,
+    /,
+    *,
+    size: int = 32,
+    channels: int = 3,
+    classes: int = 2,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """List the networks, or show the layers of one.
+
+    Examples:
+      nunbit models
+      nunbit models net
+      nunbit models net --model.width 32 --classes 10
+      nunbit models timm:resnet18 --size 224
+
+    Args:
+        name: A network.
+        size: Side of the picture in pixels.
+        channels: 1 for grey, 3 for colour.
+        classes: Number of classes.
+        output: How to answer.
+        settings: Options of the network as --model.OPTION VALUE.
+    """
+    from nunbit import api
+
+    if name is None:
+        found = api.models()
+        for row in found["models"]:
+            _say(output, f"{row['name']:14} {row['description']}")
+        _say(output, "and timm:NAME, torchvision:NAME")
+        return found
+    summary = api.summary(name, size=size, channels=channels, classes=classes, settings=settings or {})
+    _say(output, *summary.lines())
+    return summary.to_dict()
+
+
+@app.command
+def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+    """List the named runs.
+
+    Examples:
+      nunbit recipes
+    """
+    from nunbit.recipes import RECIPES
+
+    rows = [
+        {"name": name, "description": (make.__doc__ or "").split("\n")[0]}
+        for name, make in RECIPES.items()
+    ]
+    for row in rows:
+        _say(output, f"{row['name']:14} {row['description']}")
+    return {"recipes": rows}
+
+
+@app.command
+def settings(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+    """List every setting with its default and meaning.
+
+    Examples:
+      nunbit settings
+    """
+    from nunbit.config import describe_settings
+
+    rows = describe_settings()
+    for row in rows:
+        _say(output, f"--{row['name']} (default {row['default']})\n    {row['meaning']}")
+    return {"settings": rows}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; nothing but this function prints errors."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        words, given = split_settings(words)
+        command, bound, hidden = app.parse_args(
+            words, exit_on_error=False, print_error=False, verbose=False
+        )
+        return _run(command, bound, hidden, given)
+    except CycloptsError as error:
+        return _fail(_one_line(str(error)), UsageError.exit_code)
+    except NunbitError as error:
+        return _fail(_one_line(str(error)), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("stopped", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader went away (`| head`); say nothing more, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(
+    command: Callable[..., Any], bound: Any, hidden: dict[str, Any], given: dict[str, Setting]
+) -> int:
+    if given and "settings" not in hidden:
+        raise UsageError(f"this command takes no settings, but --{next(iter(given))} was given")
+    extra = {"settings": given} if "settings" in hidden else {}
+    result = command(*bound.args, **bound.kwargs, **extra)
+    output = bound.kwargs.get("output", DEFAULT_OUTPUT)
+    if isinstance(result, dict) and output.json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+    return 0
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]:
+    """Take `--SECTION.FIELD VALUE` and `--SECTION.FIELD=VALUE` out of the words of a command.
+
+    A setting without a value is a switch and means true.
+
+    Raises:
+        UsageError: an unknown section.
+    """
+    rest: list[str] = []
+    given: dict[str, Setting] = {}
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name, equals, value = word[2:].partition("=")
+        section = name.partition(".")[0]
+        if not word.startswith("--") or "." not in name:
+            rest.append(word)
+            continue
+        if section not in SECTIONS:
+            raise UsageError(f"no setting '--{name}'; {did_you_mean(section, SECTIONS)}")
+        if not equals:
+            is_switch = not queue or queue[0].startswith("--")
+            value = "true" if is_switch else queue.pop(0)
+        given[name] = value
+    return rest, given
+
+
+def _say(output: Output, *lines: str) -> None:
+    """Print for a person: on standard output, unless that is for JSON or silence."""
+    if not output.json and not output.quiet:
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"nunbit: {message}\n")
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read_text(path: Path) -> str:
+    from nunbit.errors import MissingInputError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingInputError(f"cannot read {path}: {error}") from error
+
+
+def _stdin_picture() -> Any:
+    from nunbit.data.decode import BadPictureError, decode
+    from nunbit.errors import DataError
+
+    try:
+        return decode(sys.stdin.buffer.read(), "RGB")
+    except BadPictureError as error:
+        raise DataError(f"standard input cannot be read: {error}") from error

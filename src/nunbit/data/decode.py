@@ -1,0 +1,107 @@
+"""From a picture file of any kind to 8-bit grey or RGB, upright: the one path that all use.
+
+Training, evaluation and prediction decode here, so that a picture means the same to each of them.
+Measured mistakes of other tools that this avoids: EXIF rotation ignored, 16-bit grey clipped to
+white, hidden colours of transparent pixels shown, text files passed on as noise.
+"""
+
+import io
+import stat
+import warnings
+from pathlib import Path
+from typing import IO, Literal
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# What is not listed is not tried: Pillow opens 43 formats, EPS by starting Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+MAX_PIXELS = 50_000_000  # a 48-megapixel telephone picture passes
+MAX_SIDE = 16_384
+BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+Mode = Literal["L", "RGB"]
+
+
+class BadPictureError(ValueError):
+    """A picture that cannot be read; the text is the reason, without the file's name."""
+
+
+def decode(source: Path | bytes, mode: Mode, near_side: int = 0) -> Image.Image:
+    """Read a picture as 8-bit `mode`, turned upright, transparent parts on white.
+
+    Args:
+        source: a file, or the bytes of one; the content decides the format, not the name.
+        mode: "L" for grey, "RGB" for colour.
+        near_side: the side in pixels that the caller will resize to; a JPEG more than twice as
+            large is decoded at half, a quarter or an eighth, which is several times faster.
+
+    Raises:
+        BadPictureError: not a picture, damaged, too large, or a format that is not allowed.
+    """
+    stream = io.BytesIO(source) if isinstance(source, bytes) else _open_regular(source)
+    with stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # palettes with byte transparency
+        try:
+            image = Image.open(stream, formats=FORMATS)
+            _check_size(image.size)
+            if near_side:
+                image.draft(None, (2 * near_side, 2 * near_side))
+            return to_mode(ImageOps.exif_transpose(image), mode)
+        except UnidentifiedImageError:
+            raise BadPictureError(_what_it_is(stream)) from None
+        except Image.DecompressionBombError:
+            raise BadPictureError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
+        except (OSError, ValueError, SyntaxError, IndexError, EOFError) as error:
+            # Pillow's plugins raise all of these on damaged files.
+            raise BadPictureError(f"damaged: {error}") from error
+
+
+def to_mode(image: Image.Image, mode: Mode) -> Image.Image:
+    """Convert a picture of any Pillow mode to 8-bit `mode` without clipping.
+
+    Raises:
+        BadPictureError: float or 32-bit pixels, whose range is not known.
+    """
+    if image.mode.startswith("I;16"):
+        return image.point(lambda value: value / 256, "L").convert(mode)
+    if image.mode in ("I", "F"):
+        raise BadPictureError(f"pixels of mode {image.mode} have no known range; save as 8 bit")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(canvas, image)
+    if image.mode not in ("L", "RGB") and mode == "L":
+        image = image.convert("RGB")  # CMYK and others know the way to grey only through RGB
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file; opening a FIFO would wait for ever."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadPictureError("not a regular file")
+        return path.open("rb")
+    except OSError as error:
+        raise BadPictureError(error.strerror or str(error)) from error
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS or max(size) > MAX_SIDE:
+        limit = f"{MAX_PIXELS // 10**6} megapixels, {MAX_SIDE} a side"
+        raise BadPictureError(f"{width}x{height} pixels; at most {limit}")
+
+
+def _what_it_is(stream: IO[bytes]) -> str:
+    """Say what a file that is no picture seems to be."""
+    stream.seek(0)
+    start = stream.read(512)
+    if not start:
+        return "the file is empty"
+    if start.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF is not read; save as PNG"
+    if b"\0" not in start and start.lstrip()[:1] == b"<":
+        return "not a picture: markup"
+    text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+    return "not a picture: text" if text else f"not a picture ({', '.join(FORMATS)})"

@@ -1,0 +1,109 @@
+"""Fetching the official files of a named set, checked before they are used."""
+
+import hashlib
+import os
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nunbit.errors import DataError, MissingInputError, StorageError
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file that a set's authors publish."""
+
+    url: str
+    md5: str  # the authors publish md5; it guards against accidents, https against the rest
+    max_bytes: int
+
+    @property
+    def name(self) -> str:
+        """File name, the last part of the address."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+def is_offline() -> bool:
+    """Return whether NUNBIT_OFFLINE forbids downloads."""
+    return os.environ.get("NUNBIT_OFFLINE", "") not in ("", "0")
+
+
+def cache_folder() -> Path:
+    """Return where downloads are kept: NUNBIT_CACHE, or nunbit in the user's cache folder."""
+    if "NUNBIT_CACHE" in os.environ:
+        return Path(os.environ["NUNBIT_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "nunbit"
+
+
+def download(remote: Remote, folder: Path) -> Path:
+    """Fetch a file into `folder` unless it is there; it appears whole and checked or not at all.
+
+    Raises:
+        MissingInputError: downloads are forbidden, or the address cannot be reached.
+        DataError: what came is not the published file.
+        StorageError: it cannot be written.
+    """
+    target = folder / remote.name
+    if target.exists():
+        return target
+    if is_offline():
+        raise MissingInputError(f"{remote.name} is not here and NUNBIT_OFFLINE forbids downloads")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            partial = Path(file.name)
+            try:
+                found = _copy(remote, file.write)
+                if found != remote.md5:
+                    raise DataError(f"{remote.url}: md5 {found}, published {remote.md5}")
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+    except urllib.error.URLError as error:  # an OSError too, so it stands first
+        raise MissingInputError(f"cannot download {remote.url}: {error.reason}") from error
+    except OSError as error:
+        if isinstance(error, StorageError | MissingInputError):
+            raise
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
+
+
+def _copy(remote: Remote, write: Callable[[bytes], int]) -> str:
+    """Copy the remote file in chunks and return its md5."""
+    total, size = hashlib.md5(usedforsecurity=False), 0
+    with urllib.request.urlopen(remote.url, timeout=TIMEOUT_SECONDS) as response:
+        while chunk := response.read(CHUNK_BYTES):
+            size += len(chunk)
+            if size > remote.max_bytes:
+                raise DataError(f"{remote.url} is larger than {remote.max_bytes} bytes")
+            total.update(chunk)
+            write(chunk)
+    return total.hexdigest()
+
+
+def extract(archive: Path, members: Sequence[str], folder: Path) -> None:
+    """Copy the named regular files of a tar archive into `folder`, and nothing else.
+
+    No path inside the archive decides where anything is written.
+
+    Raises:
+        DataError: a member is missing or is no regular file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as tar:
+        for member in members:
+            try:
+                stream = tar.extractfile(member)
+            except KeyError:
+                stream = None
+            if stream is None:
+                raise DataError(f"{archive} has no file {member}")
+            (folder / Path(member).name).write_bytes(stream.read())

@@ -1,0 +1,154 @@
+"""Folders of class folders, and CSV files of path and label."""
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from nunbit.data.decode import SUFFIXES
+from nunbit.data.pictures import Pictures, Source
+from nunbit.errors import DataError
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip  # a table reads better in columns
+
+
+def open_folder(root: Path) -> Source:
+    """Open a folder whose folders are classes, or are splits that hold classes.
+
+    Classes are mapped by name over all splits and sorted; hidden folders and files are not
+    classes. Links to folders are not followed, so that a loop cannot hang the search.
+
+    Raises:
+        DataError: no pictures, one class only, an empty class, or a class that train lacks.
+    """
+    children = _folders(root)
+    roles = {SPLIT_NAMES[c.name.lower()]: c for c in children if c.name.lower() in SPLIT_NAMES}
+    if not roles or len(roles) < len(children):
+        roles = {"all": root}
+    ignored: list[str] = []
+    found = {part: _by_class(folder, root, ignored) for part, folder in roles.items()}
+    if not any(found.values()):
+        raise DataError(_why_empty(root, ignored))
+    class_names = _class_names(found, root)
+    index = {name: i for i, name in enumerate(class_names)}
+    parts = {}
+    for part, classes in found.items():
+        rows = [(path, index[name]) for name in sorted(classes) for path in classes[name]]
+        parts[part] = make_pictures(rows, root)
+    return Source(str(root), class_names, parts, ignored=tuple(ignored))
+
+
+def open_csv(table: Path) -> Source:
+    """Open a CSV file with the columns `path` and `label`, and perhaps `split`.
+
+    Paths are relative to the table's folder.
+
+    Raises:
+        DataError: a missing column, an empty cell, an unknown split, or one class only.
+    """
+    rows: dict[str, list[tuple[Path, str]]] = {}
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            missing = {"path", "label"} - set(reader.fieldnames or ())
+            if missing:
+                raise DataError(f"{table} has no column {sorted(missing)}; needed: path,label")
+            for number, row in enumerate(reader, start=2):
+                path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
+                part = SPLIT_NAMES.get((row.get("split") or "all").strip().lower(), "all")
+                if not path or not label:
+                    raise DataError(f"{table}, line {number}: path or label is empty")
+                rows.setdefault(part, []).append((table.parent / path, label))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} is not a CSV file in UTF-8: {error}") from error
+    if "all" in rows and len(rows) > 1:
+        raise DataError(f"{table}: some lines name a split (train, val, test) and some do not")
+    found = {part: _group(pairs) for part, pairs in rows.items()}
+    class_names = _class_names(found, table)
+    index = {name: i for i, name in enumerate(class_names)}
+    parts = {
+        part: make_pictures([(path, index[label]) for path, label in pairs], table.parent)
+        for part, pairs in rows.items()
+    }
+    return Source(str(table), class_names, parts)
+
+
+def make_pictures(rows: list[tuple[Path, int]], root: Path) -> Pictures:
+    """Return files and labels as `Pictures`, named by their paths from `root`."""
+    labels = np.array([label for _, label in rows], dtype=np.int64)
+    names = [os.path.relpath(path, root) for path, _ in rows]
+    return Pictures([path for path, _ in rows], labels, names)
+
+
+def picture_files(folder: Path) -> Iterator[Path]:
+    """Yield the picture files below a folder by their names, sorted, hidden ones left out."""
+    for path in _files(folder):
+        if path.suffix.lower() in SUFFIXES:
+            yield path
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in sorted(files):
+            if not _is_hidden(name):
+                yield Path(where, name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not _is_hidden(p.name))
+
+
+def _by_class(folder: Path, root: Path, ignored: list[str]) -> dict[str, list[Path]]:
+    classes: dict[str, list[Path]] = {}
+    for child in _folders(folder):
+        classes[child.name] = []
+        for path in _files(child):
+            if path.suffix.lower() in SUFFIXES:
+                classes[child.name].append(path)
+            else:
+                ignored.append(os.path.relpath(path, root))
+    return classes
+
+
+def _group(pairs: list[tuple[Path, str]]) -> dict[str, list[Path]]:
+    classes: dict[str, list[Path]] = {}
+    for path, label in pairs:
+        classes.setdefault(label, []).append(path)
+    return classes
+
+
+def _class_names(found: dict[str, dict[str, list[Path]]], where: Path) -> tuple[str, ...]:
+    """Return the classes that training knows, after checking every part against them."""
+    training = found.get("train") or found.get("all") or next(iter(found.values()))
+    empty = sorted(name for name, paths in training.items() if not paths)
+    if empty:
+        raise DataError(f"{where}: no pictures in class {', '.join(map(repr, empty))}")
+    for part, classes in found.items():
+        foreign = sorted(set(classes) - set(training))
+        if foreign:
+            raise DataError(f"{where}: {part} has classes that train lacks: {', '.join(foreign)}")
+    if len(training) < 2:
+        only = ", ".join(map(repr, training)) or "none"
+        inside = " (each class needs a folder of its own)" if where.is_dir() else ""
+        raise DataError(f"{where}: at least two classes are needed; found {only}{inside}")
+    return tuple(sorted(training))
+
+
+def _why_empty(root: Path, ignored: list[str]) -> str:
+    kinds = ", ".join(sorted(SUFFIXES))
+    if any(path.suffix.lower() in SUFFIXES for path in root.iterdir()):
+        return f"{root}: pictures lie in the folder itself; put each class in a folder of its own"
+    if ignored:
+        return f"{root}: {len(ignored)} files but no pictures ({kinds}); first: {ignored[0]}"
+    return f"{root} is empty; put each class's pictures ({kinds}) in a folder of its own"

@@ -1,0 +1,89 @@
+"""Parquet files in the hub's layout: an image column (struct of bytes and path) and a label."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nunbit.data.folder import SPLIT_NAMES
+from nunbit.data.pictures import Pictures, Source
+from nunbit.errors import DataError, UsageError
+
+LABEL_COLUMNS = ("label", "labels", "fine_label")
+
+
+def open_parquet(path: Path) -> Source:
+    """Open a parquet file, or a folder of files named by split: `train-00000-of-00001.parquet`.
+
+    Only the bytes inside the table are used; a `path` in it is a name and never opened.
+
+    Raises:
+        DataError: not parquet, no image or label column, or labels that have no names.
+        UsageError: pyarrow is not installed.
+    """
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    grouped: dict[str, list[Path]] = {}
+    for file in files:
+        prefix = file.name.split("-")[0].lower() if path.is_dir() else ""
+        grouped.setdefault(SPLIT_NAMES.get(prefix, "all"), []).append(file)
+    tables = {part: _read(names) for part, names in grouped.items()}
+    class_names = _class_names(next(iter(tables.values())), path)
+    parts = {part: _pictures(table, class_names, part) for part, table in tables.items()}
+    return Source(str(path), class_names, parts)
+
+
+def _read(files: list[Path]) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError('reading parquet needs: pip install "nunbit[parquet]"') from None
+    try:
+        return pa.concat_tables([pq.read_table(file) for file in files])
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{files[0]} cannot be read as parquet: {reason}") from error
+
+
+def _image_column(table: Any) -> str:
+    for field in table.schema:
+        children = {field.type.field(i).name for i in range(field.type.num_fields)}
+        if "bytes" in children:
+            return str(field.name)
+    raise DataError(f"no image column (struct with bytes) among {table.schema.names}")
+
+
+def _label_column(table: Any) -> str:
+    for name in LABEL_COLUMNS:
+        if name in table.schema.names:
+            return name
+    raise DataError(f"no label column among {table.schema.names}; allowed: {LABEL_COLUMNS}")
+
+
+def _class_names(table: Any, path: Path) -> tuple[str, ...]:
+    """Return the names that the schema's `huggingface` metadata gives, or the text labels."""
+    column = _label_column(table)
+    try:
+        features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        return tuple(str(name) for name in features[column]["names"])
+    except (KeyError, TypeError, ValueError):
+        values = table.column(column).unique().to_pylist()
+    if all(isinstance(value, str) for value in values):
+        return tuple(sorted(values))
+    if all(isinstance(value, int) for value in values):
+        return tuple(str(value) for value in range(max(values) + 1))
+    raise DataError(f"{path}: column '{column}' holds neither class numbers nor class names")
+
+
+def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
+    blobs = table.column(_image_column(table)).combine_chunks().field("bytes").to_pylist()
+    labels = table.column(_label_column(table)).to_pylist()
+    index: dict[Any, int] = {name: i for i, name in enumerate(class_names)}
+    index |= {i: i for i in range(len(class_names))}
+    try:
+        numbers = np.array([index[label] for label in labels], dtype=np.int64)
+    except KeyError as error:
+        raise DataError(f"{part}: label {error} is not one of {len(class_names)} classes") from None
+    names = [f"{part}/{i}" for i in range(len(blobs))]
+    return Pictures([blob or b"" for blob in blobs], numbers, names)

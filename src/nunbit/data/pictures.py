@@ -1,0 +1,137 @@
+"""The two states of a set of pictures: as found (`Pictures`) and in memory (`ImageSet`)."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nunbit.data.decode import BadPictureError, decode
+from nunbit.data.preprocess import Preprocess
+
+Item = Path | bytes | np.ndarray[Any, np.dtype[np.uint8]]
+Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures that are not decoded yet: files, bytes of files, or uint8 arrays."""
+
+    items: Sequence[Item]
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def select(self, indices: np.ndarray[Any, Any]) -> "Pictures":
+        """Return the pictures at these positions, in their order."""
+        items = [self.items[i] for i in indices]
+        return Pictures(items, self.labels[indices], [self.names[i] for i in indices])
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened data source: its classes, and the parts that it comes in."""
+
+    spec: str
+    class_names: tuple[str, ...]
+    parts: dict[str, Pictures]
+    """Keys: "all" where the source has no split, else "train", "val", "test" as far as given."""
+    channels: int = 3
+    ignored: tuple[str, ...] = ()
+    """Files that are no pictures by their names, for the record."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures in memory, all of one size."""
+
+    images: Tensor
+    """uint8 (N, H, W, C)."""
+    labels: Tensor
+    """int64 (N,)."""
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: Tensor) -> "ImageSet":
+        """Return the pictures at these positions, in their order."""
+        names = [self.names[i] for i in indices.tolist()]
+        return ImageSet(self.images[indices], self.labels[indices], names)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that could not be read."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class Loaded:
+    """What `load` read, and what it could not."""
+
+    images: ImageSet
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track) -> Loaded:
+    """Decode and resize pictures once, in parallel (Pillow works outside Python's lock).
+
+    Args:
+        pictures: what to read.
+        preprocess: gives size and channels; its statistics are not used here.
+        threads: decoding threads.
+        track: shows progress: (items, total, label) -> items.
+    """
+    shape = (len(pictures), preprocess.height, preprocess.width, preprocess.channels)
+    pixels = np.empty(shape, dtype=np.uint8)
+    skipped: dict[int, Skipped] = {}
+
+    def read(index: int) -> None:
+        try:
+            pixels[index] = preprocess.to_pixels(as_image(pictures.items[index], preprocess))
+        except BadPictureError as error:
+            skipped[index] = Skipped(pictures.names[index], str(error))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in track(pool.map(read, range(len(pictures))), len(pictures), "reading pictures"):
+            pass
+    images = ImageSet(torch.from_numpy(pixels), torch.from_numpy(pictures.labels), pictures.names)
+    if skipped:
+        images = images.select(torch.tensor([i for i in range(len(pictures)) if i not in skipped]))
+    return Loaded(images, [skipped[i] for i in sorted(skipped)])
+
+
+def as_image(item: Item, preprocess: Preprocess) -> Image.Image:
+    """Return one item as a Pillow picture.
+
+    Raises:
+        BadPictureError: it cannot be read.
+    """
+    if isinstance(item, np.ndarray):
+        return array_to_image(item)
+    return decode(item, preprocess.mode, max(preprocess.height, preprocess.width))
+
+
+def array_to_image(array: np.ndarray[Any, Any]) -> Image.Image:
+    """Return a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as a Pillow picture.
+
+    Raises:
+        BadPictureError: another type or shape; floats are refused since their range is unknown.
+    """
+    if array.dtype != np.uint8:
+        raise BadPictureError(f"an array of {array.dtype}; allowed: uint8 from 0 to 255")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise BadPictureError(f"an array of shape {array.shape}; allowed: (H, W), (H, W, 1|3|4)")
+    return Image.fromarray(array)

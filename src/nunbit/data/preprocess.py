@@ -1,0 +1,84 @@
+"""From a decoded picture to the network's input: one object, stored with every model."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nunbit.data.decode import BACKGROUND, Mode, to_mode
+from nunbit.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocess:
+    """How a picture becomes numbers. Equal objects give equal numbers for equal pictures."""
+
+    height: int
+    """Rows of the network's input in pixels."""
+    width: int
+    """Columns of the network's input in pixels."""
+    channels: int
+    """1 for grey, 3 for RGB."""
+    resize: Literal["crop", "squash", "pad"]
+    """How other shapes are made to fit, as in `DataConfig.resize`."""
+    mean: tuple[float, ...]
+    """Per channel, of pixels scaled to [0, 1]; subtracted."""
+    std: tuple[float, ...]
+    """Per channel, of pixels scaled to [0, 1]; divided by."""
+
+    @property
+    def mode(self) -> Mode:
+        """Pillow's name for the channels."""
+        return "L" if self.channels == 1 else "RGB"
+
+    def to_pixels(self, image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return a picture as uint8 (H, W, C) of the input's size; bilinear with antialiasing."""
+        image = to_mode(image, self.mode)
+        size = (self.width, self.height)
+        if image.size != size:
+            image = self._fit(image, size)
+        return np.asarray(image, dtype=np.uint8).reshape(self.height, self.width, self.channels)
+
+    def _fit(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        if self.resize == "squash":
+            return image.resize(size, Image.Resampling.BILINEAR)
+        scales = (size[0] / image.width, size[1] / image.height)
+        scale = max(scales) if self.resize == "crop" else min(scales)
+        if self.resize == "crop":  # cut first, then resize: resizes no pixel that is thrown away
+            w, h = size[0] / scale, size[1] / scale
+            left, top = (image.width - w) / 2, (image.height - h) / 2
+            box = (left, top, left + w, top + h)
+            return image.resize(size, Image.Resampling.BILINEAR, box=box)
+        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        canvas = Image.new(image.mode, size, 255 if self.channels == 1 else BACKGROUND)
+        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+        canvas.paste(image.resize(inner, Image.Resampling.BILINEAR), corner)
+        return canvas
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return uint8 images (B, H, W, C) as float x (B, C, H, W) in NHWC memory order."""
+        mean = torch.tensor(self.mean, device=images.device) * 255
+        std = torch.tensor(self.std, device=images.device) * 255
+        # permute only renames the axes: the memory stays NHWC, which convolutions on CPUs prefer.
+        return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Read what `to_dict` gave.
+
+        Raises:
+            DataError: a missing or foreign field.
+        """
+        try:
+            lists = {name: tuple(fields[name]) for name in ("mean", "std")}
+            return cls(**{**fields, **lists})
+        except (TypeError, KeyError) as error:
+            raise DataError(f"the model file's preprocessing is not understood: {error}") from error

@@ -1,0 +1,36 @@
+"""One door to all data: a known name, a folder, a CSV file or parquet."""
+
+from pathlib import Path
+
+from nunbit.data.folder import open_csv, open_folder
+from nunbit.data.named import NAMED
+from nunbit.data.parquet import open_parquet
+from nunbit.data.pictures import Source
+from nunbit.errors import DataError, MissingInputError, did_you_mean
+
+
+def open_source(spec: str) -> Source:
+    """Open a data source without decoding its pictures.
+
+    Args:
+        spec: a name of `NAMED`, or a path; write ./digits for a folder that has a known name.
+
+    Raises:
+        MissingInputError: neither a known name nor a path that exists.
+        DataError: there, but not what nunbit can train on.
+    """
+    if spec in NAMED:
+        return NAMED[spec]()
+    path = Path(spec).expanduser()
+    try:
+        if path.is_dir():
+            is_parquet = any(path.glob("*.parquet"))
+            return open_parquet(path) if is_parquet else open_folder(path)
+        if not path.exists():
+            raise MissingInputError(f"no data '{spec}': no such path; {did_you_mean(spec, NAMED)}")
+    except PermissionError as error:
+        raise MissingInputError(f"cannot look into {path}: {error.strerror}") from error
+    openers = {".csv": open_csv, ".parquet": open_parquet}
+    if path.suffix.lower() not in openers:
+        raise DataError(f"{path} is a file; allowed: a folder of class folders, .csv or .parquet")
+    return openers[path.suffix.lower()](path)

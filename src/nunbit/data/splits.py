@@ -1,0 +1,157 @@
+"""Training, validation and test: who decides, by which seed, and one data set ready to use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nunbit.config import DataConfig
+from nunbit.data.decode import BadPictureError, decode
+from nunbit.data.pictures import ImageSet, Item, Loaded, Skipped, Source, Track, load
+from nunbit.data.preprocess import Preprocess
+from nunbit.data.stats import fingerprint, mean_and_std
+from nunbit.errors import DataError
+
+MIXED_SIZE = 64  # side in pixels for sources whose pictures differ in size
+NAMED_FAULTS = 5  # how many bad pictures an error names; the rest is counted
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a run reads: three splits of pictures in memory, and how they were made."""
+
+    train: ImageSet
+    val: ImageSet | None
+    """None where nothing is selected on validation (`val_fraction` 0)."""
+    test: ImageSet
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    skipped: tuple[Skipped, ...]
+    fingerprint: str
+    """sha256 of training pictures and labels."""
+
+
+def open_dataset(source: Source, config: DataConfig, threads: int, track: Track) -> Dataset:
+    """Read a source, split it, and measure the normalisation on its training split only.
+
+    Raises:
+        DataError: unreadable pictures (unless `skip_bad`), or classes too small to split.
+    """
+    preprocess = plain_preprocess(source, config)
+    loaded = {part: load(p, preprocess, threads, track) for part, p in source.parts.items()}
+    skipped = tuple(fault for part in loaded.values() for fault in part.skipped)
+    if skipped and not config.skip_bad:
+        raise DataError(_name_faults(skipped))
+    train, val, test = assign(loaded, config, source.class_names)
+    if config.normalize == "train":
+        mean, std = mean_and_std(train.images)
+        preprocess = replace(preprocess, mean=mean, std=std)
+    return Dataset(
+        train=train,
+        val=val,
+        test=test,
+        class_names=source.class_names,
+        preprocess=preprocess,
+        skipped=skipped,
+        fingerprint=fingerprint(train.images, train.labels),
+    )
+
+
+def assign(
+    loaded: dict[str, Loaded], config: DataConfig, class_names: Sequence[str]
+) -> tuple[ImageSet, ImageSet | None, ImageSet]:
+    """Return (train, val, test) from the parts that a source has.
+
+    A part that the source gives is kept as it is. With only train and val given, val is the
+    held-out test and the validation split is taken from train.
+
+    Raises:
+        DataError: a class has too few pictures to be in every split.
+    """
+    parts = {name: part.images for name, part in loaded.items()}
+    if set(parts) == {"train", "val"}:
+        parts["test"] = parts.pop("val")
+    train = parts.get("train", parts.get("all"))
+    if train is None:
+        raise DataError(f"no training pictures: the source has only {', '.join(parts)}")
+    seed = config.split_seed
+    _require_each_class(train.labels, class_names)
+    test = parts.get("test")
+    if test is None:
+        rest, held = stratified(train.labels, config.test_fraction, seed)
+        train, test = train.select(rest), train.select(held)
+    val = parts.get("val")
+    if val is None and config.val_fraction > 0:
+        rest, held = stratified(train.labels, config.val_fraction, seed + 1)
+        train, val = train.select(rest), train.select(held)
+    return train, val, test
+
+
+def stratified(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return sorted positions (rest, held out): the same share of every class, at least one.
+
+    Args:
+        labels_N: int64 (N,).
+        fraction: share to hold out, in (0, 1).
+        seed: equal seeds give equal splits.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(len(labels_N), dtype=torch.bool)
+    for label in labels_N.unique():
+        where = (labels_N == label).nonzero().flatten()
+        count = max(1, round(fraction * len(where)))
+        held[where[torch.randperm(len(where), generator=generator)[:count]]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()
+
+
+def plain_preprocess(source: Source, config: DataConfig) -> Preprocess:
+    """Return the preprocessing of a source before its statistics are measured."""
+    channels = config.channels or source.channels
+    height, width = (config.size,) * 2 if config.size else _own_size(source)
+    centre = 0.5 if config.normalize == "half" else 0.0
+    scale = 0.5 if config.normalize == "half" else 1.0
+    return Preprocess(
+        height=height,
+        width=width,
+        channels=channels,
+        resize=config.resize,
+        mean=(centre,) * channels,
+        std=(scale,) * channels,
+    )
+
+
+def _own_size(source: Source) -> tuple[int, int]:
+    """Return (height, width) if the pictures seem to share one small size, else `MIXED_SIZE`."""
+    sizes = set()
+    for pictures in source.parts.values():
+        step = max(1, len(pictures) // 16)
+        sizes |= {_size(pictures.items[i]) for i in range(0, len(pictures), step)}
+    sizes -= {None}
+    only = sizes.pop() if len(sizes) == 1 else None
+    return only if only is not None and max(only) <= MIXED_SIZE else (MIXED_SIZE, MIXED_SIZE)
+
+
+def _size(item: Item) -> tuple[int, int] | None:
+    if not isinstance(item, Path | bytes):
+        return item.shape[0], item.shape[1]
+    try:
+        image = decode(item, "RGB")
+    except BadPictureError:
+        return None  # named when all pictures are read
+    return image.height, image.width
+
+
+def _require_each_class(labels_N: Tensor, class_names: Sequence[str]) -> None:
+    counts = torch.bincount(labels_N, minlength=len(class_names)).tolist()
+    small = [f"'{name}' has {n}" for name, n in zip(class_names, counts, strict=True) if n < 3]
+    if small:
+        raise DataError(f"every class needs 3 pictures or more for the splits: {', '.join(small)}")
+
+
+def _name_faults(skipped: Sequence[Skipped]) -> str:
+    named = "; ".join(f"{fault.name} ({fault.reason})" for fault in skipped[:NAMED_FAULTS])
+    more = f"; and {len(skipped) - NAMED_FAULTS} more" if len(skipped) > NAMED_FAULTS else ""
+    count = f"{len(skipped)} picture{'s' if len(skipped) > 1 else ''}"
+    return f"{count} cannot be read: {named}{more}. Remove them, or leave them out with --skip-bad"

@@ -1,0 +1,63 @@
+"""The errors that a user can cause, each with the exit code that the command line ends in.
+
+The codes are those of sysexits.h; a script that calls nunbit can tell bad data from a full disk.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class NunbitError(Exception):
+    """Base of every error that is explained to the user in one line."""
+
+    exit_code = 1
+
+
+class UsageError(NunbitError, ValueError):
+    """A wrong argument, setting or name."""
+
+    exit_code = 2
+
+
+class DataError(NunbitError, ValueError):
+    """Data that cannot be trained on or measured: unreadable pictures, one class, no labels."""
+
+    exit_code = 65
+
+
+class MissingInputError(NunbitError, FileNotFoundError):
+    """A file, folder, data set or run that is not there."""
+
+    exit_code = 66
+
+
+class CannotCreateError(NunbitError, OSError):
+    """An output that cannot be created: it exists already, or the folder cannot be written."""
+
+    exit_code = 73
+
+
+class StorageError(NunbitError, OSError):
+    """Reading or writing failed half way: a full disk, a vanished folder."""
+
+    exit_code = 74
+
+
+class DivergedError(NunbitError, ArithmeticError):
+    """The loss became infinite or not a number; the weights were not updated with it."""
+
+    exit_code = 65
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return the half sentence that names the nearest allowed word, or all of them.
+
+    Args:
+        name: what the user wrote.
+        allowed: the words that would have been right.
+    """
+    words = sorted(allowed)
+    near = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"allowed: {', '.join(words)}"

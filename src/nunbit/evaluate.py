@@ -1,0 +1,48 @@
+"""Logits of every picture, once, in eval mode: what all measuring starts from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from nunbit.data.preprocess import Preprocess
+from nunbit.errors import DivergedError
+from nunbit.runtime import Runtime
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Use a network without dropout or batch statistics, then put every module back as it was."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def collect_logits(
+    model: nn.Module, images: Tensor, preprocess: Preprocess, runtime: Runtime, batch_size: int
+) -> Tensor:
+    """Return logits (N, K) as float32 on the CPU, in the order of the pictures.
+
+    Args:
+        model: on `runtime.device`; unchanged afterwards.
+        images: uint8 (N, H, W, C) on the CPU.
+        preprocess: the one that the network was trained with.
+        runtime: where and how to compute.
+        batch_size: pictures per forward pass; the last pass takes what is left.
+
+    Raises:
+        DivergedError: the network gives numbers that are not finite: argmax would call them class 0.
+    """
+    parts = []
+    with eval_mode(model), torch.inference_mode(), runtime.autocast():
+        for batch in images.split(batch_size):
+            x = preprocess.normalize(batch.to(runtime.device))
+            parts.append(model(x).float().cpu())
+    logits_NK = torch.cat(parts)
+    if not logits_NK.isfinite().all():
+        raise DivergedError("the network's outputs are not finite; its weights are unusable")
+    return logits_NK

@@ -1,0 +1,1 @@
+"""Networks: names to modules, one architecture a file."""

@@ -1,0 +1,91 @@
+"""The texts' network: two convolutions, two poolings, two linear layers; 18,090 parameters.
+
+Written twice on purpose, since the texts teach both ways: as a list of modules and as functions
+in `forward`. The parameters have the same shapes in the same order, and the outputs are equal.
+
+Source: Stevens, Antiga and Viehmann, Deep Learning with PyTorch (2020), chapter 8.
+Differences: the first linear layer follows the picture's size, where the text fixes 32 pixels.
+
+Shapes: B batch, C channels, H and W pixels, K classes; n is `width`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nunbit.errors import UsageError
+from nunbit.models.registry import register_model
+
+HIDDEN = 32  # width of the text's first linear layer
+
+
+def flat_features(channels: int, image_size: tuple[int, int], poolings: int, name: str) -> int:
+    """Return the number of values that are left after halving the picture `poolings` times.
+
+    Raises:
+        UsageError: the picture is too small to be halved that often.
+    """
+    height, width = (side // 2**poolings for side in image_size)
+    if not height or not width:
+        least = 2**poolings
+        raise UsageError(f"{name} needs {least} pixels a side or more; data.size is {image_size}")
+    return channels * height * width
+
+
+class Net(nn.Module):
+    """The network in the functional style."""
+
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.num_features = num_classes, HIDDEN
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(width, width // 2, kernel_size=3, padding=1)
+        self.fc1 = nn.Linear(flat_features(width // 2, image_size, 2, "net"), HIDDEN)
+        self.fc2 = nn.Linear(HIDDEN, num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the hidden layer (B, 32) of pictures x (B, C, H, W)."""
+        x = F.max_pool2d(torch.tanh(self.conv1(x)), 2)  # (B, n, H/2, W/2)
+        x = F.max_pool2d(torch.tanh(self.conv2(x)), 2)  # (B, n/2, H/4, W/4)
+        return torch.tanh(self.fc1(x.flatten(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, K) of pictures x (B, C, H, W)."""
+        logits: Tensor = self.fc2(self.forward_features(x))
+        return logits
+
+
+@register_model("net")
+def net(
+    *, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int = 16
+) -> nn.Module:
+    """The texts' bird-or-airplane network; width 32 is their NetWidth."""
+    _require_even(width)
+    return Net(num_classes, in_channels, image_size, width)
+
+
+@register_model("net-modules")
+def net_modules(
+    *, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int = 16
+) -> nn.Module:
+    """The same network as a list of modules, with nothing in forward."""
+    _require_even(width)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, kernel_size=3, padding=1),
+        nn.Tanh(),
+        nn.MaxPool2d(2),  # (B, n, H/2, W/2)
+        nn.Conv2d(width, width // 2, kernel_size=3, padding=1),
+        nn.Tanh(),
+        nn.MaxPool2d(2),  # (B, n/2, H/4, W/4)
+        nn.Flatten(),
+        nn.Linear(flat_features(width // 2, image_size, 2, "net-modules"), HIDDEN),
+        nn.Tanh(),
+        nn.Linear(HIDDEN, num_classes),
+    )
+
+
+def _require_even(width: int) -> None:
+    if width < 2 or width % 2:
+        raise UsageError(f"model.width is {width}; allowed: an even number from 2")

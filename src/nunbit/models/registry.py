@@ -1,0 +1,140 @@
+"""From a name to a network: nunbit's own, torchvision's and timm's, through one call."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from nunbit.config import Setting
+from nunbit.errors import UsageError, did_you_mean
+
+Builder = Callable[..., nn.Module]
+BUILDERS: dict[str, Builder] = {}
+SHAPE_ARGUMENTS = ("num_classes", "in_channels", "image_size")
+
+
+def register_model(name: str) -> Callable[[Builder], Builder]:
+    """Register a plain function that builds a network under `name`.
+
+    The builder takes `num_classes: int, in_channels: int, image_size: tuple[int, int]` (height and
+    width in pixels) and its own options by keyword, each with a type and a default.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def register(builder: Builder) -> Builder:
+        if name in BUILDERS:
+            raise ValueError(f"two networks are named '{name}'")
+        BUILDERS[name] = builder
+        return builder
+
+    return register
+
+
+def list_models() -> dict[str, str]:
+    """Return the names of nunbit's own networks with their descriptions, sorted."""
+    _import_all()
+    lines = {name: (inspect.getdoc(builder) or "") for name, builder in BUILDERS.items()}
+    return {name: lines[name].split("\n")[0] for name in sorted(lines)}
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int],
+    args: Mapping[str, Setting] | None = None,
+) -> nn.Module:
+    """Build a network with random weights; the caller's torch seed decides them.
+
+    Args:
+        name: one of `list_models()`, or `timm:NAME`, or `torchvision:NAME`.
+        num_classes: outputs of the network, K.
+        in_channels: 1 or 3.
+        image_size: (height, width) in pixels.
+        args: options of the builder.
+
+    Raises:
+        UsageError: an unknown name or option, an option of the wrong type, or a size that the
+            network cannot take.
+    """
+    zoo, _, inner = name.partition(":")
+    if inner:
+        return _build_from_zoo(zoo, inner, num_classes, in_channels, dict(args or {}))
+    builder = _own_builder(name)
+    options = _checked(name, builder, args or {})
+    return builder(
+        num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options
+    )
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """Return the options of one of nunbit's own networks with their defaults."""
+    parameters = inspect.signature(_own_builder(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in SHAPE_ARGUMENTS}
+
+
+def _own_builder(name: str) -> Builder:
+    _import_all()
+    if name not in BUILDERS:
+        raise UsageError(f"no network '{name}'; {did_you_mean(name, BUILDERS)}")
+    return BUILDERS[name]
+
+
+def _import_all() -> None:
+    """Import every module beside this one, so that the networks in it register themselves."""
+    import nunbit.models as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def _checked(name: str, builder: Builder, args: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return the options with whole numbers turned to floats where floats are expected."""
+    hints = typing.get_type_hints(builder)
+    known = [option for option in hints if option not in (*SHAPE_ARGUMENTS, "return")]
+    checked: dict[str, Setting] = {}
+    for option, value in args.items():
+        if option not in known:
+            what = did_you_mean(option, known) if known else "it has no options"
+            raise UsageError(f"network '{name}' has no option '{option}'; {what}")
+        expected = hints[option]
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not expected:
+            raise UsageError(f"model.{option} is {value!r}; allowed: {expected.__name__}")
+        checked[option] = value
+    return checked
+
+
+def _build_from_zoo(
+    zoo: str, name: str, num_classes: int, in_channels: int, args: dict[str, Any]
+) -> nn.Module:
+    if zoo == "timm":
+        import timm
+
+        names, create = timm.list_models(), timm.create_model
+        args = {"in_chans": in_channels, **args}
+    elif zoo == "torchvision":
+        from torchvision.models import get_model, list_models
+
+        names, create = list_models(), get_model
+        if in_channels != 3:
+            raise UsageError(f"torchvision:{name} takes colour; add --data.channels 3")
+    else:
+        raise UsageError(f"no zoo '{zoo}'; allowed: timm:NAME, torchvision:NAME")
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3)
+        raise UsageError(f"{zoo} has no network '{name}'; near: {', '.join(near) or 'none'}")
+    try:
+        model: nn.Module = create(name, num_classes=num_classes, **args)
+    except TypeError as error:
+        raise UsageError(f"{zoo}:{name}: {error}") from error
+    return model

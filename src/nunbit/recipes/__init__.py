@@ -1,0 +1,38 @@
+"""Named runs: functions that return a `RunConfig`, one file per family.
+
+A recipe whose validation share is 0 is "classic": it trains on the whole training split with the
+texts' settings, and measures the test split once, after the last epoch, with no selection.
+"""
+
+from collections.abc import Callable
+
+from nunbit.config import RunConfig
+from nunbit.errors import UsageError, did_you_mean
+from nunbit.recipes import birds, digits, mnist, photos
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "digits/cnn": digits.cnn,
+    "birds/net": birds.net,
+    "mnist/cnn": mnist.cnn,
+    "photos/cnn": photos.cnn,
+}
+DEFAULT = "digits/cnn"
+DEFAULT_FOR_DATA = "photos/cnn"
+
+
+def get_recipe(name: str | None, source: str | None = None) -> RunConfig:
+    """Return the settings of a recipe, on other data if `source` is given.
+
+    Without a name: the default recipe for the embedded digits, or the one for any other data.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    if name is None:
+        name = DEFAULT if source in (None, "digits") else DEFAULT_FOR_DATA
+    if name not in RECIPES:
+        raise UsageError(f"no recipe '{name}'; {did_you_mean(name, RECIPES)}")
+    config = RECIPES[name]()
+    if config.recipe != name:
+        raise AssertionError(f"recipe '{name}' calls itself '{config.recipe}'")
+    return config if source is None else config.override({"data.source": source})

@@ -1,0 +1,110 @@
+"""The pictures of a run: curves, confusion matrix, and the most confident mistakes."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from nunbit.data.pictures import ImageSet
+from nunbit.metrics import Metrics
+from nunbit.train.loop import EpochResult
+
+BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
+DPI = 110  # screen resolution; a page of three figures stays well below 1 MB
+MAX_LABELLED = 30  # classes whose names and counts still fit a confusion matrix
+SHEET = (3, 6)  # rows and columns of the sheet of mistakes
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
+    return stream.getvalue()
+
+
+def curves(epochs: Sequence[EpochResult], kept_epoch: int) -> Figure:
+    """Draw loss and accuracy over the epochs, training and validation in the same colours."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    x = [e.epoch for e in epochs]
+    marker = "o" if len(x) < 3 else None
+    loss.plot(x, [e.train_loss for e in epochs], color=BLUE, marker=marker, label="training")
+    running = [100 * e.running_accuracy for e in epochs]
+    accuracy.plot(x, running, color=BLUE, marker=marker, label="training, running")
+    measured = [e for e in epochs if e.val_loss is not None and e.val_accuracy is not None]
+    if measured:
+        x_val = [e.epoch for e in measured]
+        loss.plot(x_val, [e.val_loss for e in measured], color=ORANGE, label="validation")
+        found = [100 * (e.val_accuracy or 0) for e in measured]
+        accuracy.plot(x_val, found, color=ORANGE, label="validation")
+    for axes, name in ((loss, "loss (nats)"), (accuracy, "accuracy (%)")):
+        _tidy(axes)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.axvline(kept_epoch, color=GREY, linewidth=0.8, linestyle=":")
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def confusion(metrics: Metrics) -> Figure:
+    """Draw the confusion matrix: colour is the share of the true class, numbers are pictures."""
+    counts = np.array(metrics.confusion)
+    labels = [row.label for row in metrics.per_class]
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = min(10.0, 2.2 + 0.5 * len(labels))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if len(labels) <= MAX_LABELLED:
+        ticks = range(len(labels))
+        turn = {"rotation": 45, "ha": "right"} if max(map(len, labels)) > 3 else {}
+        axes.set_xticks(ticks, labels, fontsize=9, **turn)
+        axes.set_yticks(ticks, labels, fontsize=9)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                size = 9 if len(labels) <= 12 else 6
+                axes.text(column, row, f"{count}", ha="center", va="center", color=colour,
+                          fontsize=size)  # fmt: skip
+    return figure
+
+
+def mistakes(pictures: ImageSet, logits_NK: Tensor, class_names: Sequence[str]) -> Figure | None:
+    """Draw the wrong predictions that the network was surest of; None if there are none.
+
+    Args:
+        pictures: N pictures with labels.
+        logits_NK: float (N, K).
+        class_names: K names.
+    """
+    sure_N, predicted_N = logits_NK.softmax(1).max(1)
+    wrong = (predicted_N != pictures.labels).nonzero().flatten()
+    if not len(wrong):
+        return None
+    rows, columns = SHEET
+    shown = wrong[sure_N[wrong].argsort(descending=True, stable=True)][: rows * columns].tolist()
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1.6 * columns, 2.0 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, i in zip(grid.flat, shown, strict=False):
+        image = pictures.images[i].numpy()
+        grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+        axes.imshow(image.squeeze(), **(grey if image.shape[2] == 1 else {}))
+        said = f"{class_names[predicted_N[i]]} {sure_N[i]:.0%}"
+        axes.set_title(f"{said}\nis {class_names[pictures.labels[i]]}", fontsize=8)
+    return figure
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,123 @@
+"""Where and how a run computes: device, precision, threads, seeds, versions.
+
+Randomness is stateless: every random number is a function of a seed and of what it is for. Nothing
+has to be saved to go on after a stop, and nothing depends on how much was computed before.
+"""
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from nunbit.config import TrainConfig
+from nunbit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The machine as one run uses it."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
+    threads: int
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which forward passes run."""
+        enabled = self.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def describe(self) -> str:
+        """Return the machine in a few words for the header of a run."""
+        threads = f", {self.threads} threads" if self.device.type == "cpu" else ""
+        return f"{self.precision} on {self.device}{threads}, NHWC"
+
+
+def choose_runtime(config: TrainConfig) -> Runtime:
+    """Choose the device, precision and threads that the settings leave to the machine.
+
+    Raises:
+        UsageError: a device that this machine or torch build does not have.
+    """
+    device = _device(config.device)
+    threads = config.threads or len(os.sched_getaffinity(0))
+    if config.precision == "auto":
+        return Runtime(device, "bf16" if _multiplies_bf16(device) else "fp32", threads)
+    return Runtime(device, config.precision, threads)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it is built without CUDA
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"train.device is '{name}', which cannot be used: {reason}") from None
+    return device
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Return whether bf16 is faster than fp32: AVX512-BF16 without AMX was not measured."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # not public in torch 2.6 to 2.14
+    return device.type == "cpu" and amx is not None and bool(amx())
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Compute with `threads` CPU threads inside the block, then as before.
+
+    The number is part of what makes a run repeatable: sums over 1 and over 2 threads round apart.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a 63-bit seed that is a function of the parts: (seed, "order", epoch)."""
+    text = "\0".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+@contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """Run a block whose torch random numbers are a function of the parts.
+
+    The caller's own random state is untouched: initialising a network must not move it.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive_seed(*parts))
+        yield
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    from nunbit import __version__
+
+    return {
+        "nunbit": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {_cpu_name()}",
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model n"))
+            return next((n for n in names if not n.isdigit()), "unknown CPU")
+    except OSError:
+        return platform.processor() or "unknown CPU"

@@ -1,0 +1,137 @@
+"""Files that are whole or not there: an atomic writer, and tensors with metadata under one hash.
+
+`torch.save` on a full disk destroys the file it replaces, and neither its format nor safetensors
+sees a flipped byte in the weights; so nunbit serialises to memory, hashes, and writes through here.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+import torch
+from torch import Tensor
+
+from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
+
+METADATA_KEY = "nunbit"
+DIGEST_KEY = "sha256"
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` so that a crash at any instant leaves the old or the new file.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the old file is unharmed.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        # O_EXCL: never write through a file that somebody else put there; 0o666 honours the umask.
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(_explain(path, len(data), error)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain(path: Path, size: int, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        stat = os.statvfs(path.parent)
+        free_mb = stat.f_bavail * stat.f_frsize / 1e6
+        return f"disk full: {path} needs {size / 1e6:.1f} MB, {free_mb:.1f} MB are free"
+    return f"cannot write {path}: {error.strerror or error}"
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder with its parents, and prove that it can be written.
+
+    Raises:
+        CannotCreateError: it cannot be created or written; nothing was trained in vain.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CannotCreateError(f"cannot write into {path}: {error.strerror or error}") from error
+
+
+def digest(tensors: Mapping[str, Tensor], metadata: str) -> str:
+    """Return the sha256 over the metadata and over every tensor's name, type, shape and bytes."""
+    total = hashlib.sha256(metadata.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
+    return total.hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and JSON metadata as one safetensors file with a hash over both.
+
+    Raises:
+        StorageError: the file cannot be written; an older one is unharmed.
+    """
+    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    header = {METADATA_KEY: text, DIGEST_KEY: digest(plain, text)}
+    atomic_write(path, safetensors.torch.save(plain, metadata=header))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read and verify a file that `save_tensors` wrote, on the CPU.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: not such a file, or damaged: nothing of it was used.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingInputError(f"no file {path}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        tensors = safetensors.torch.load(data)
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])["__metadata__"]
+        text, expected = header[METADATA_KEY], header[DIGEST_KEY]
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a nunbit file ({_kind(data)})") from error
+    if digest(tensors, text) != expected:
+        raise DataError(f"{path} is damaged: its contents do not match its sha256")
+    return tensors, json.loads(text)
+
+
+def _kind(data: bytes) -> str:
+    """Say what a foreign file seems to be, as a hint."""
+    starts: Iterable[tuple[bytes, str]] = (
+        (b"PK\x03\x04", "a zip archive; is it a torch.save file?"),
+        (b"\x80", "a pickle, which nunbit never opens"),
+        (b"version https://git-lfs", "a git-lfs pointer; run git lfs pull"),
+        (b"<", "a web page"),
+    )
+    if not data:
+        return "it is empty"
+    return next((hint for start, hint in starts if data.startswith(start)), "unreadable")

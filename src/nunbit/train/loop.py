@@ -1,0 +1,125 @@
+"""The training loop, whole: a generator that gives one result per epoch to the caller's `for`."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
+from nunbit.data.pictures import ImageSet
+from nunbit.evaluate import collect_logits
+from nunbit.metrics import measure
+from nunbit.runtime import Runtime, limited_threads
+from nunbit.train.schedule import lr_at
+from nunbit.train.state import Best, TrainState, copy_weights
+from nunbit.train.step import Plan, train_step
+
+Batch = tuple[Tensor, Tensor]
+Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch did."""
+
+    epoch: int
+    """Counts from 1."""
+    step: int
+    lr: float
+    """Of the last update."""
+    train_loss: float
+    """Mean over the epoch's pictures while the weights changed, with dropout and augmentation on."""
+    running_accuracy: float
+    """Of the same forward passes; not comparable with validation, which is measured in eval mode."""
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    """Wall time of the epoch's updates and validation."""
+    images_per_second: float
+    """Training pictures over the wall time of the updates."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for a line of `metrics.jsonl`."""
+        return asdict(self)
+
+
+def fit(
+    state: TrainState,
+    loader: TrainLoader,
+    val: ImageSet | None,
+    runtime: Runtime,
+    track: Track,
+) -> Iterator[EpochResult]:
+    """Train from wherever `state` stands to the last epoch; break out to stop early.
+
+    Args:
+        state: changed in place; after the last result it holds the last weights, and in `best`
+            those that did best on validation.
+        loader: training batches; its config is the run's.
+        val: measured after each epoch in eval mode, or None.
+        runtime: where and how to compute.
+        track: wraps the batches of an epoch to show progress.
+    """
+    config = loader.config
+    plan = Plan(config, runtime, config.train.epochs * loader.steps_per_epoch)
+    while state.epoch < config.train.epochs:
+        with limited_threads(runtime.threads):
+            start = time.perf_counter()
+            state.model.train()
+            first = state.step_in_epoch
+            label = f"epoch {state.epoch + 1}/{config.train.epochs}"
+            batches = loader.batches(state.epoch, first)
+            for x, y in track(batches, loader.steps_per_epoch - first, label):
+                train_step(state, x, y, plan)
+            loss_sum, correct, images = state.sums.tolist()
+            train_seconds = time.perf_counter() - start
+            state.epoch += 1
+            state.step_in_epoch = 0
+            state.sums.zero_()
+            val_loss, val_accuracy = _validate(state, val, loader, runtime)
+        yield EpochResult(
+            epoch=state.epoch,
+            step=state.step,
+            lr=lr_at(state.step - 1, plan.total_steps, config.optim),
+            train_loss=loss_sum / images,
+            running_accuracy=correct / images,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            seconds=time.perf_counter() - start,
+            images_per_second=images / train_seconds,
+        )
+
+
+def _validate(
+    state: TrainState, val: ImageSet | None, loader: TrainLoader, runtime: Runtime
+) -> tuple[float | None, float | None]:
+    """Measure the validation split and keep the weights if they are the best so far."""
+    if val is None:
+        return None, None
+    size = loader.config.eval.batch_size
+    logits_NK = collect_logits(state.model, val.images, loader.preprocess, runtime, size)
+    found = measure(logits_NK, val.labels, tuple(map(str, range(logits_NK.shape[1]))))
+    score = (found.accuracy, -found.loss)  # equal accuracies are common on small splits
+    if state.best is None or score > (state.best.accuracy, -state.best.loss):
+        weights = copy_weights(state.model)
+        state.best = Best(state.epoch, found.accuracy, found.loss, weights)
+        state.epochs_since_best = 0
+    else:
+        state.epochs_since_best += 1
+    return found.loss, found.accuracy
+
+
+def should_stop(state: TrainState, config: RunConfig) -> bool:
+    """Return whether validation has not improved for `train.patience` epochs."""
+    return 0 < config.train.patience <= state.epochs_since_best
+
+
+def keep_best(model: nn.Module, state: TrainState) -> int | None:
+    """Put the best weights on validation back into the model; return their epoch, if any."""
+    if state.best is None:
+        return None
+    model.load_state_dict(state.best.weights)
+    return state.best.epoch

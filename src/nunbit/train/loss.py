@@ -1,0 +1,21 @@
+"""What is minimised: cross entropy, and penalties on the weights."""
+
+import torch
+from torch import Tensor, nn
+
+from nunbit.config import OptimConfig
+
+
+def penalty(model: nn.Module, config: OptimConfig) -> Tensor:
+    """Return l1 * sum |w| + l2 * sum w^2 over the weights; biases and norms (one axis) are free.
+
+    For SGD an l2 of lambda is exactly a weight decay of 2 * lambda: the gradient of lambda * w^2 is
+    2 * lambda * w. Both are terms with their factor; a factor that is only added has no gradient.
+    """
+    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    total = torch.zeros((), device=weights[0].device)
+    if config.l1:
+        total = total + config.l1 * torch.stack([w.abs().sum() for w in weights]).sum()
+    if config.l2:
+        total = total + config.l2 * torch.stack([w.square().sum() for w in weights]).sum()
+    return total
