@@ -66,11 +66,12 @@ def load(run: str | Path) -> Classifier:
 
 def predict(run: str | Path, pictures: Sequence[Picture], top: int = 5) -> list[Prediction]:
     """Classify pictures; names of folders stand for the pictures in them."""
+    classifier = load_classifier(run)
     found: list[Picture] = []
     for picture in pictures:
         is_path = isinstance(picture, str | Path)
         found += find_pictures([str(picture)]) if is_path else [picture]
-    return load_classifier(run).predict(found, top)
+    return classifier.predict(found, top)
 
 
 def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = False) -> Metrics:
@@ -125,6 +126,13 @@ def summary(
     Raises:
         UsageError: an unknown network or option, or a size that it cannot take.
     """
+    for label, value, allowed in (
+        ("size", size, range(1, 1025)),
+        ("channels", channels, (1, 3)),
+        ("classes", classes, range(1, 100_001)),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{label} is {value}; allowed: {allowed}")
     model = RunConfig(model=ModelConfig(name=name)).override(settings or {}).model
     built = build_model(
         model.name,
@@ -143,8 +151,8 @@ def _same_source(one: str, other: str) -> bool:
 
 
 def _dotted(name: str) -> str:
-    """Return `optim.lr` for `optim__lr`, or for `lr` where no earlier section has that name."""
-    if "__" in name:
+    """Return `optim.lr` for `optim__lr`, and for `lr` where no earlier section has that name."""
+    if "." in name or "__" in name:
         return name.replace("__", ".", 1)
     sections = ("train", "optim", "data", "eval")
     found = [section for section in sections if name in section_fields(section)]

@@ -16,8 +16,8 @@ from nunbit.data.folder import picture_files
 from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
-from nunbit.evaluate import collect_logits
 from nunbit.errors import DataError, MissingInputError
+from nunbit.evaluation import collect_logits
 from nunbit.metrics import Metrics, measure
 from nunbit.models.registry import build_model
 from nunbit.runtime import Runtime, choose_runtime, limited_threads

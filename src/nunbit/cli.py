@@ -16,11 +16,40 @@ from nunbit.errors import NunbitError, UsageError, did_you_mean
 
 Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
 
+EXAMPLES = {
+    "train": """Examples:
+  nunbit train                        digits, in seconds
+  nunbit train birds/net              the texts' network, bird or airplane
+  nunbit train --data photos/         a folder with one folder per class
+  nunbit train birds/net --train.epochs 5 --optim.lr 0.02
+  nunbit train --config runs/digits-cnn/config.json
+
+Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them.""",
+    "predict": """Examples:
+  nunbit predict runs/digits-cnn photo.jpg
+  nunbit predict runs/photos-cnn holiday/ --json
+  cat photo.jpg | nunbit predict runs/photos-cnn -""",
+    "evaluate": """Examples:
+  nunbit evaluate runs/digits-cnn     its own held-out test split
+  nunbit evaluate runs/photos-cnn --data more-photos/""",
+    "models": """Examples:
+  nunbit models
+  nunbit models net
+  nunbit models net --model.width 32 --classes 10
+  nunbit models timm:resnet18 --size 224""",
+    "recipes": """Examples:
+  nunbit recipes
+  nunbit recipes --json""",
+    "settings": """Examples:
+  nunbit settings
+  nunbit settings --json""",
+}
+
 app = App(
     name="nunbit",
     help="Train, compare, explain and ship image classifiers, on the machine you have.",
-    help_epilogue="""Start with `nunbit train` (seconds, no download), then look at the report it
-    names. NUNBIT_DATA names folders with data sets; NUNBIT_OFFLINE=1 forbids downloads.""",
+    help_epilogue="Start with `nunbit train` (seconds, no download), then look at the report it "
+    "names.\nNUNBIT_DATA names folders with data sets; NUNBIT_OFFLINE=1 forbids downloads.",
     help_format="plaintext",
     version_flags=["--version"],
     result_action="return_value",
@@ -41,7 +70,7 @@ class Output:
 DEFAULT_OUTPUT = Output()
 
 
-@app.command
+@app.command(help_epilogue=EXAMPLES["train"])
 def train(
     recipe: str | None = None,
     /,
@@ -55,15 +84,6 @@ def train(
     settings: Settings = None,
 ) -> dict[str, Any]:
     """Train a network, measure it, and write a run folder with a report.
-
-    Examples:
-      nunbit train                                   digits, in seconds
-      nunbit train birds/net                         the texts' network, bird or airplane
-      nunbit train --data photos/                    a folder with one folder per class
-      nunbit train birds/net --train.epochs 5 --optim.lr 0.02
-      nunbit train --config runs/digits-cnn/config.json    the same run again
-
-    Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them.
 
     Args:
         recipe: A named run (`nunbit recipes`).
@@ -83,11 +103,9 @@ def train(
     chosen: str | RunConfig | None = recipe
     if config is not None:
         chosen = RunConfig.from_json(_read_text(config))
-    dotted = {key.replace(".", "__", 1): value for key, value in (settings or {}).items()}
-    if skip_bad:
-        dotted["data__skip_bad"] = True
+    given = {**(settings or {}), **({"data.skip_bad": True} if skip_bad else {})}
     finished = api.train(
-        chosen, data=data, model=model, run_dir=run_dir, quiet=output.quiet, **dotted
+        chosen, data=data, model=model, run_dir=run_dir, quiet=output.quiet, **given
     )
     result = finished.to_dict()
     low, high = result["test"]["ci95"]
@@ -102,20 +120,15 @@ def train(
     return result
 
 
-@app.command
+@app.command(help_epilogue=EXAMPLES["predict"])
 def predict(
     run: Path,
     /,
-    *images: str,
+    *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
     top: int = 5,
     output: Output = DEFAULT_OUTPUT,
 ) -> dict[str, Any]:
     """Classify pictures with a trained model.
-
-    Examples:
-      nunbit predict runs/digits-cnn photo.jpg
-      nunbit predict runs/photos-cnn holiday/ --json
-      cat photo.jpg | nunbit predict runs/photos-cnn -
 
     Args:
         run: A run folder or a model file.
@@ -135,15 +148,11 @@ def predict(
     return {"predictions": [prediction.to_dict() for prediction in found]}
 
 
-@app.command
+@app.command(help_epilogue=EXAMPLES["evaluate"])
 def evaluate(
     run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
 ) -> dict[str, Any]:
     """Measure a trained model on labelled data.
-
-    Examples:
-      nunbit evaluate runs/digits-cnn                     its own held-out test split
-      nunbit evaluate runs/photos-cnn --data more-photos/
 
     Args:
         run: A run folder or a model file.
@@ -156,11 +165,14 @@ def evaluate(
     low, high = metrics.ci95
     _say(output, f"accuracy {metrics.accuracy:.2%} ({low:.2%} to {high:.2%}), n={metrics.n:,}")
     for row in metrics.per_class:
-        _say(output, f"  {row.label}: recall {row.recall:.1%}, precision {row.precision:.1%}, n={row.n:,}")
+        _say(
+            output,
+            f"  {row.label}: recall {row.recall:.1%}, precision {row.precision:.1%}, n={row.n:,}",
+        )
     return metrics.to_dict()
 
 
-@app.command
+@app.command(help_epilogue=EXAMPLES["models"])
 def models(
     name: str | None = None,
     /,
@@ -172,12 +184,6 @@ def models(
     settings: Settings = None,
 ) -> dict[str, Any]:
     """List the networks, or show the layers of one.
-
-    Examples:
-      nunbit models
-      nunbit models net
-      nunbit models net --model.width 32 --classes 10
-      nunbit models timm:resnet18 --size 224
 
     Args:
         name: A network.
@@ -195,18 +201,16 @@ def models(
             _say(output, f"{row['name']:14} {row['description']}")
         _say(output, "and timm:NAME, torchvision:NAME")
         return found
-    summary = api.summary(name, size=size, channels=channels, classes=classes, settings=settings or {})
+    summary = api.summary(
+        name, size=size, channels=channels, classes=classes, settings=settings or {}
+    )
     _say(output, *summary.lines())
     return summary.to_dict()
 
 
-@app.command
+@app.command(help_epilogue=EXAMPLES["recipes"])
 def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
-    """List the named runs.
-
-    Examples:
-      nunbit recipes
-    """
+    """List the named runs."""
     from nunbit.recipes import RECIPES
 
     rows = [
@@ -218,13 +222,9 @@ def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     return {"recipes": rows}
 
 
-@app.command
+@app.command(help_epilogue=EXAMPLES["settings"])
 def settings(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
-    """List every setting with its default and meaning.
-
-    Examples:
-      nunbit settings
-    """
+    """List every setting with its default and meaning."""
     from nunbit.config import describe_settings
 
     rows = describe_settings()

@@ -7,6 +7,7 @@ is made, so that no wrong setting reaches the training. This module never import
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class DataConfig:
     split_seed: int = 0
     """Seed of the splits; apart from train.seed, so that several seeds share one test set."""
     normalize: Literal["train", "half", "none"] = "train"
-    """Mean and std: measured on the training split, 0.5 and 0.5, or pixels in [0, 1] as they are."""
+    """Mean and std: of the training split, 0.5 and 0.5, or none (pixels in [0, 1] as they are)."""
     flip: bool = False
     """Mirror a random half of the training pictures left to right."""
     shift_pixels: int = 0
@@ -141,7 +142,7 @@ class TrainConfig:
             self.label_smoothing,
             "0 to below 1",
         )
-        _require(0 <= self.patience, "train.patience", self.patience, "0 or more epochs")
+        _require(self.patience >= 0, "train.patience", self.patience, "0 or more epochs")
         _require(0 <= self.threads <= 1024, "train.threads", self.threads, "0 to 1024")
 
 
@@ -264,7 +265,7 @@ def _literal(value: Setting) -> Setting:
     return read if isinstance(read, (int, float, bool)) or read is None else value
 
 
-def _typed(section: str, name: str, value: Setting) -> Any:
+def _typed(section: str, name: str, value: object) -> Any:
     """Return `value` as the type of the field, reading strings as the command line gives them."""
     hints = typing.get_type_hints(SECTIONS[section])
     if name not in hints:
@@ -288,7 +289,7 @@ def _typed(section: str, name: str, value: Setting) -> Any:
         raise UsageError(f"{label} is {value!r}; allowed: {kind}") from None
 
 
-def _read_bool(value: Setting) -> bool:
+def _read_bool(value: object) -> bool:
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     try:
         return words[str(value).lower()]
@@ -296,28 +297,30 @@ def _read_bool(value: Setting) -> bool:
         raise ValueError from None
 
 
-def _read_int(value: Setting) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+def _read_int(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise TypeError
+    if isinstance(value, float) and not value.is_integer():
         raise ValueError
-    return int(value)  # type: ignore[arg-type]  # None raises TypeError, which the caller explains
+    return int(value)
 
 
-def _read_float(value: Setting) -> float:
-    if isinstance(value, bool):
-        raise ValueError
-    number = float(value)  # type: ignore[arg-type]  # as above
-    if number != number or number in (float("inf"), float("-inf")):
+def _read_float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
         raise ValueError
     return number
 
 
-def _read_str(value: Setting) -> str:
+def _read_str(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
 
 
-_READERS: dict[Any, Callable[[Setting], Any]] = {
+_READERS: dict[Any, Callable[[object], Any]] = {
     int: _read_int,
     float: _read_float,
     bool: _read_bool,

@@ -75,7 +75,9 @@ def measure(logits_NK: Tensor, labels_N: Tensor, class_names: tuple[str, ...]) -
     n, correct = len(labels_N), int((predicted_N == labels_N).sum())
     numbers = list(range(len(class_names)))
     pair = (labels_N.numpy(), predicted_N.numpy())
-    rows = zip(*precision_recall_fscore_support(*pair, labels=numbers, zero_division=0), strict=True)
+    rows = zip(
+        *precision_recall_fscore_support(*pair, labels=numbers, zero_division=0), strict=True
+    )
     per_class = tuple(
         ClassMetrics(name, int(count), float(precision), float(recall), float(f1))
         for name, (precision, recall, f1, count) in zip(class_names, rows, strict=True)

@@ -18,16 +18,16 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import CannotCreateError
-from nunbit.evaluate import collect_logits
+from nunbit.evaluation import collect_logits
 from nunbit.metrics import Metrics, measure
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
 from nunbit.progress import Display
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, seeded, versions
 from nunbit.storage import atomic_write, make_folder
-from nunbit.train.loop import EpochResult, fit, keep_best, should_stop
-from nunbit.train.optim import build_optimizer
-from nunbit.train.state import TrainState
+from nunbit.training.loop import EpochResult, fit, keep_best, should_stop
+from nunbit.training.optim import build_optimizer
+from nunbit.training.state import TrainState
 
 RUNS = Path("runs")
 
@@ -89,10 +89,14 @@ def train_run(config: RunConfig, run_dir: Path, display: Display) -> Finished:
     """
     runtime = choose_runtime(config.train)
     config = _resolved(config, runtime)
-    dataset = open_dataset(open_source(config.data.source), config.data, runtime.threads, display.track)
+    dataset = open_dataset(
+        open_source(config.data.source), config.data, runtime.threads, display.track
+    )
     model = _new_model(config, dataset).to(runtime.device)
     make_folder(run_dir)
     _write_beginning(run_dir, config, dataset)
+    for fault in dataset.skipped:
+        display.say(f"left out {fault.name}: {fault.reason}")
     display.say(_header(config, dataset, runtime, model))
 
     state = TrainState(model, build_optimizer(model, config.optim))
@@ -245,7 +249,9 @@ def _split_table(dataset: Dataset) -> str:
         pictures = getattr(dataset, part)
         if pictures is not None:
             labels = (dataset.class_names[i] for i in pictures.labels.tolist())
-            writer.writerows((n, label, part) for n, label in zip(pictures.names, labels, strict=True))
+            writer.writerows(
+                (n, label, part) for n, label in zip(pictures.names, labels, strict=True)
+            )
     return table.getvalue()
 
 

@@ -65,7 +65,7 @@ def _device(name: str) -> torch.device:
 def _multiplies_bf16(device: torch.device) -> bool:
     """Return whether bf16 is faster than fp32: AVX512-BF16 without AMX was not measured."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # not public in torch 2.6 to 2.14
     return device.type == "cpu" and amx is not None and bool(amx())
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
@@ -83,7 +83,7 @@ def digest(tensors: Mapping[str, Tensor], metadata: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        total.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
+        total.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
     return total.hexdigest()
 
 

@@ -1,0 +1,1 @@
+"""Data: from files and named sets to splits and batches."""

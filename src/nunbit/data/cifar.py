@@ -57,7 +57,7 @@ def _read_batch(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
         data, labels = np.asarray(body[b"data"]), np.asarray(body[b"labels"], dtype=np.int64)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except Exception as error:  # noqa: BLE001  # a damaged pickle raises anything
+    except Exception as error:  # a damaged pickle raises anything
         raise DataError(f"{path} is not a CIFAR-10 batch: {error}") from error
     if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
         raise DataError(f"{path} is not a CIFAR-10 batch: data {data.dtype} {data.shape}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from nunbit.data.decode import SUFFIXES
 from nunbit.data.pictures import Pictures, Source
-from nunbit.errors import DataError
+from nunbit.errors import DataError, did_you_mean
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -61,9 +61,13 @@ def open_csv(table: Path) -> Source:
                 raise DataError(f"{table} has no column {sorted(missing)}; needed: path,label")
             for number, row in enumerate(reader, start=2):
                 path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-                part = SPLIT_NAMES.get((row.get("split") or "all").strip().lower(), "all")
+                split = (row.get("split") or "").strip().lower()
                 if not path or not label:
                     raise DataError(f"{table}, line {number}: path or label is empty")
+                if split and split not in SPLIT_NAMES:
+                    what = did_you_mean(split, SPLIT_NAMES)
+                    raise DataError(f"{table}, line {number}: split '{split}'; {what}")
+                part = SPLIT_NAMES.get(split, "all")
                 rows.setdefault(part, []).append((table.parent / path, label))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} is not a CSV file in UTF-8: {error}") from error

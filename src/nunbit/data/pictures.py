@@ -14,15 +14,17 @@ from torch import Tensor
 from nunbit.data.decode import BadPictureError, decode
 from nunbit.data.preprocess import Preprocess
 
-Item = Path | bytes | np.ndarray[Any, np.dtype[np.uint8]]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Item = Path | bytes | Pixels
 Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Labelled pictures that are not decoded yet: files, bytes of files, or uint8 arrays."""
+    """Labelled pictures as a source gives them."""
 
-    items: Sequence[Item]
+    items: Sequence[Path | bytes] | Pixels
+    """Files, bytes of files, or uint8 (N, H, W, C)."""
     labels: np.ndarray[Any, np.dtype[np.int64]]
     names: Sequence[str]
 
@@ -31,8 +33,9 @@ class Pictures:
 
     def select(self, indices: np.ndarray[Any, Any]) -> "Pictures":
         """Return the pictures at these positions, in their order."""
-        items = [self.items[i] for i in indices]
-        return Pictures(items, self.labels[indices], [self.names[i] for i in indices])
+        items = self.items
+        chosen = items[indices] if isinstance(items, np.ndarray) else [items[i] for i in indices]
+        return Pictures(chosen, self.labels[indices], [self.names[i] for i in indices])
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track)
         track: shows progress: (items, total, label) -> items.
     """
     shape = (len(pictures), preprocess.height, preprocess.width, preprocess.channels)
+    if isinstance(pictures.items, np.ndarray) and pictures.items.shape == shape:
+        return Loaded(_in_memory(pictures.items, pictures))
     pixels = np.empty(shape, dtype=np.uint8)
     skipped: dict[int, Skipped] = {}
 
@@ -105,10 +110,16 @@ def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track)
     with ThreadPoolExecutor(threads) as pool:
         for _ in track(pool.map(read, range(len(pictures))), len(pictures), "reading pictures"):
             pass
-    images = ImageSet(torch.from_numpy(pixels), torch.from_numpy(pictures.labels), pictures.names)
+    images = _in_memory(pixels, pictures)
     if skipped:
         images = images.select(torch.tensor([i for i in range(len(pictures)) if i not in skipped]))
     return Loaded(images, [skipped[i] for i in sorted(skipped)])
+
+
+def _in_memory(pixels: Pixels, pictures: Pictures) -> ImageSet:
+    """Return pixels with the pictures' labels and names; IDX files give read-only arrays."""
+    writable = pixels if pixels.flags.writeable else pixels.copy()
+    return ImageSet(torch.from_numpy(writable), torch.from_numpy(pictures.labels), pictures.names)
 
 
 def as_image(item: Item, preprocess: Preprocess) -> Image.Image:

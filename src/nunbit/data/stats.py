@@ -37,6 +37,6 @@ def fingerprint(images: Tensor, labels: Tensor) -> str:
         labels: int64 (N,).
     """
     total = hashlib.sha256(str(tuple(images.shape)).encode())
-    total.update(images.contiguous().numpy())
-    total.update(labels.contiguous().numpy())
+    total.update(images.contiguous().numpy().data)
+    total.update(labels.contiguous().numpy().data)
     return total.hexdigest()

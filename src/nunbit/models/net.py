@@ -25,9 +25,9 @@ def flat_features(channels: int, image_size: tuple[int, int], poolings: int, nam
     Raises:
         UsageError: the picture is too small to be halved that often.
     """
-    height, width = (side // 2**poolings for side in image_size)
+    least = 1 << poolings  # each pooling halves
+    height, width = image_size[0] // least, image_size[1] // least
     if not height or not width:
-        least = 2**poolings
         raise UsageError(f"{name} needs {least} pixels a side or more; data.size is {image_size}")
     return channels * height * width
 

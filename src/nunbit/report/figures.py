@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from nunbit.data.pictures import ImageSet
 from nunbit.metrics import Metrics
-from nunbit.train.loop import EpochResult
+from nunbit.training.loop import EpochResult
 
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
 DPI = 110  # screen resolution; a page of three figures stays well below 1 MB
@@ -63,8 +64,9 @@ def confusion(metrics: Metrics) -> Figure:
     axes.set_ylabel("true")
     if len(labels) <= MAX_LABELLED:
         ticks = range(len(labels))
-        turn = {"rotation": 45, "ha": "right"} if max(map(len, labels)) > 3 else {}
-        axes.set_xticks(ticks, labels, fontsize=9, **turn)
+        axes.set_xticks(ticks, labels, fontsize=9)
+        if max(map(len, labels)) > 3:
+            axes.tick_params(axis="x", labelrotation=45)
         axes.set_yticks(ticks, labels, fontsize=9)
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -98,8 +100,8 @@ def mistakes(pictures: ImageSet, logits_NK: Tensor, class_names: Sequence[str]) 
         image = pictures.images[i].numpy()
         grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
         axes.imshow(image.squeeze(), **(grey if image.shape[2] == 1 else {}))
-        said = f"{class_names[predicted_N[i]]} {sure_N[i]:.0%}"
-        axes.set_title(f"{said}\nis {class_names[pictures.labels[i]]}", fontsize=8)
+        said = f"{class_names[int(predicted_N[i])]} {sure_N[i]:.0%}"
+        axes.set_title(f"{said}\nis {class_names[int(pictures.labels[i])]}", fontsize=8)
     return figure
 
 
@@ -107,4 +109,4 @@ def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
-from nunbit.evaluate import collect_logits
+from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure
 from nunbit.runtime import Runtime, limited_threads
-from nunbit.train.schedule import lr_at
-from nunbit.train.state import Best, TrainState, copy_weights
-from nunbit.train.step import Plan, train_step
+from nunbit.training.schedule import lr_at
+from nunbit.training.state import Best, TrainState, copy_weights
+from nunbit.training.step import Plan, train_step
 
 Batch = tuple[Tensor, Tensor]
 Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
@@ -31,9 +31,9 @@ class EpochResult:
     lr: float
     """Of the last update."""
     train_loss: float
-    """Mean over the epoch's pictures while the weights changed, with dropout and augmentation on."""
+    """Mean over the epoch's pictures, while weights changed, with dropout and augmentation."""
     running_accuracy: float
-    """Of the same forward passes; not comparable with validation, which is measured in eval mode."""
+    """Of the same forward passes; not comparable with validation, measured in eval mode."""
     val_loss: float | None
     val_accuracy: float | None
     seconds: float

@@ -9,9 +9,9 @@ from torch import Tensor
 from nunbit.config import RunConfig
 from nunbit.errors import DivergedError
 from nunbit.runtime import Runtime, seeded
-from nunbit.train.loss import penalty
-from nunbit.train.schedule import lr_at
-from nunbit.train.state import TrainState
+from nunbit.training.loss import penalty
+from nunbit.training.schedule import lr_at
+from nunbit.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     total = loss + penalty(state.model, optim) if optim.l1 or optim.l2 else loss
     stop_if_not_finite(total, state.step, lr)
     state.optimizer.zero_grad()
-    total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    total.backward()
     state.optimizer.step()
 
     correct = (logits_BK.detach().argmax(1) == y).sum()

@@ -35,7 +35,7 @@ def collect_logits(
         batch_size: pictures per forward pass; the last pass takes what is left.
 
     Raises:
-        DivergedError: the network gives numbers that are not finite: argmax would call them class 0.
+        DivergedError: outputs that are not finite, which argmax would call class 0.
     """
     parts = []
     with eval_mode(model), torch.inference_mode(), runtime.autocast():

@@ -1,0 +1,36 @@
+# make run    set up .venv and train on the embedded digits
+# make test   set up what it needs, run the checks and the tests
+# make check  formatting, lint, types, layering
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check clean
+
+run: $(VENV)/.run-ready
+	$(BIN)/nunbit train
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev-ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --no-header -p no:cacheprovider --durations=0 tests/test_layering.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'nunbit needs Python 3.11 or newer; choose one with make PYTHON=...')"
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make both commands quick when pyproject.toml did not change.
+$(VENV)/.run-ready: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[parquet]"
+	touch $@
+
+$(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.run-ready

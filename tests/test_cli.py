@@ -1,0 +1,175 @@
+"""The command line as a stranger uses it: exit codes, one line, help without torch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import noisy_picture
+from nunbit import cli
+from nunbit.cli import main, split_settings
+from nunbit.errors import UsageError
+
+COMMANDS = ("train", "predict", "evaluate", "models", "recipes", "settings")
+QUICK = ["--train.epochs", "1", "--model", "net", "--train.threads=1", "--train.device=cpu"]
+
+
+def test_settings_are_taken_out_of_the_words() -> None:
+    words = ["birds/net", "--optim.lr", "-1", "--json", "--data.flip", "--train.epochs=3"]
+    rest, given = split_settings(words)
+    assert rest == ["birds/net", "--json"]
+    assert given == {"optim.lr": "-1", "data.flip": "true", "train.epochs": "3"}
+    with pytest.raises(UsageError, match="did you mean 'optim'"):
+        split_settings(["--optin.lr", "3"])
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example_and_imports_no_torch(command: str) -> None:
+    code = (
+        "import sys\nfrom nunbit.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    assert 'torch' not in sys.modules"
+    )
+    words = [command, "--help"] if command else ["--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nunbit train" in done.stdout if not command else f"nunbit {command}" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_shows_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Examples:" in shown
+    assert f"  nunbit {command}" in shown
+
+
+def test_train_evaluate_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *QUICK, "--run-dir", "r", "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out.splitlines()[-1])
+    assert len(out.splitlines()) == 1
+    assert set(result) >= {
+        "run_dir", "recipe", "model", "parameters", "epochs", "steps", "seconds",
+        "images_per_second", "final_loss", "train", "test", "model_file",
+    }  # fmt: skip  # the design's list
+    assert set(result["test"]) == {"accuracy", "n", "ci95"}
+    assert "epoch 1/1" in err
+    noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / "a.png")
+    assert main(["predict", "r", "a.png", "--top", "3", "--json"]) == 0
+    prediction = json.loads(capsys.readouterr().out)["predictions"][0]
+    assert prediction["path"] == "a.png"
+    assert len(prediction["top"]) == 3
+    assert main(["predict", result["model_file"], "a.png", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["evaluate", "r", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["accuracy"] == result["test"]["accuracy"]
+    assert main(["train", "--config", "r/config.json", "--run-dir", "again", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["final_loss"] == result["final_loss"]
+
+
+def test_predict_reads_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
+    noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / "a.png")
+    assert main(["predict", "r", "a.png", "--json"]) == 0
+    by_file = json.loads(capsys.readouterr().out.splitlines()[-1])["predictions"][0]
+    done = subprocess.run(
+        [sys.executable, "-m", "nunbit", "predict", "r", "-", "--json"],
+        stdin=(tmp_path / "a.png").open("rb"),
+        capture_output=True,
+        check=True,
+    )
+    by_stdin = json.loads(done.stdout)["predictions"][0]
+    assert by_stdin["label"] == by_file["label"]
+    assert by_stdin["probability"] == pytest.approx(by_file["probability"], abs=1e-5)
+
+
+def test_models_lists_and_summarises(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    names = [row["name"] for row in json.loads(capsys.readouterr().out)["models"]]
+    assert {"net", "cnn", "mnist-cnn"} <= set(names)
+    assert main(["models", "net", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["parameters"] == 18_090
+    assert summary["parameter_sizes"] == [432, 16, 1152, 8, 16384, 32, 64, 2]
+    assert main(["models", "net", "--model.width", "32"]) == 0
+    assert "38,386 parameters" in capsys.readouterr().out
+
+
+def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
+    """Name each mistake with its words, exit code and hint."""
+    one = tmp_path / "one" / "cats"
+    one.mkdir(parents=True)
+    noisy_picture((1, 2, 3), 0, (8, 8)).save(one / "a.png")
+    (tmp_path / "empty").mkdir()
+    bad = tmp_path / "bad"
+    for name in ("cats", "dogs"):
+        (bad / name).mkdir(parents=True)
+        for i in range(4):
+            noisy_picture((i, 2, 3), i, (8, 8)).save(bad / name / f"{i}.png")
+    (bad / "dogs" / "x.jpg").write_text("I am a text")
+    (tmp_path / "file").write_text("x")
+    return {
+        "no such data": (["train", "--data", "nowhere"], 66, "no such path"),
+        "empty folder": (["train", "--data", "empty"], 65, "folder of its own"),
+        "one class": (["train", "--data", "one"], 65, "at least two classes"),
+        "bad picture": (["train", "--data", "bad"], 65, "dogs/x.jpg (not a picture: text)"),
+        "unknown recipe": (["train", "birds/nett"], 2, "did you mean 'birds/net'"),
+        "misspelt setting": (["train", "--train.epoch", "3"], 2, "did you mean 'epochs'"),
+        "negative rate": (["train", "--optim.lr", "-1"], 2, "above 0"),
+        "unwritable": (["train", *QUICK, "--run-dir", "file/run"], 73, "cannot write into"),
+        "occupied": (["train", *QUICK, "--run-dir", "bad"], 73, "not empty"),
+        "unknown command": (["trian"], 2, "trian"),
+        "unknown option": (["train", "--dta", "x"], 2, "--dta"),
+        "no pictures": (["predict", "run"], 2, "no pictures given"),
+        "no run": (["predict", "run", "a.png"], 66, "no file run"),
+        "no config": (["train", "--config", "none.json"], 66, "none.json"),
+        "recipe and config": (["train", "birds/net", "--config", "c"], 2, "choose one"),
+        "no settings here": (["recipes", "--train.epochs", "3"], 2, "takes no settings"),
+        "no such device": (["train", "--train.device", "tpu"], 2, "cannot be used"),
+        "bad size": (["models", "net", "--size", "2"], 2, "needs 4 pixels"),
+    }
+
+
+def test_wrong_input_is_one_line_with_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, (words, code, hint) in wrong_inputs(tmp_path).items():
+        assert main(words) == code, name
+        out, err = capsys.readouterr()
+        assert out == "", name
+        assert err.count("\n") == 1, f"{name}: {err}"
+        assert err.startswith("nunbit: "), name
+        assert hint in err, f"{name}: {err}"
+    assert not (tmp_path / "runs").exists(), "no training was begun"
+
+
+def test_skip_bad_lists_what_it_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong_inputs(tmp_path)
+    assert main(["train", "--data", "bad", "--skip-bad", *QUICK, "--run-dir", "r"]) == 0
+    assert "dogs/x.jpg" in capsys.readouterr().err
+    assert (tmp_path / "r" / "skipped.txt").read_text() == "dogs/x.jpg\tnot a picture: text\n"
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_words: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "split_settings", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["recipes"])
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m nunbit settings | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert os.linesep in done.stdout

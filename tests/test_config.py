@@ -1,0 +1,99 @@
+"""Settings: read, changed by name, checked, written and read again."""
+
+import dataclasses
+import json
+
+import pytest
+
+from nunbit.config import DataConfig, RunConfig, TrainConfig, describe_settings
+from nunbit.errors import UsageError
+from nunbit.recipes import RECIPES, get_recipe
+
+
+def test_override_reads_each_type_from_text() -> None:
+    config = RunConfig().override(
+        {
+            "train.epochs": "7",
+            "optim.lr": "1e-2",
+            "data.flip": "true",
+            "optim.name": "sgd",
+            "model.width": "32",
+            "model.shared": "true",
+            "model.style": "wide",
+        }
+    )
+    assert config.train.epochs == 7
+    assert config.optim.lr == 0.01
+    assert config.data.flip is True
+    assert config.optim.name == "sgd"
+    assert config.model.args == {"width": 32, "shared": True, "style": "wide"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("train.epoch", "3", "did you mean 'epochs'"),
+        ("optm.lr", "3", "did you mean 'optim.lr'"),
+        ("optim.lr", "-1", "above 0"),
+        ("optim.lr", "nan", "a number"),
+        ("optim.lr", "fast", "a number"),
+        ("train.epochs", "2.5", "a whole number"),
+        ("train.epochs", "0", "1 to 100000"),
+        ("data.flip", "maybe", "true or false"),
+        ("optim.name", "adan", "did you mean 'adam"),
+        ("data.val_fraction", "1.5", "0 to 0.9"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_with_what_is_allowed(
+    setting: str, value: str, says: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        RunConfig().override({setting: value})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_survives_its_json(name: str) -> None:
+    config = get_recipe(name)
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_from_json_refuses_what_it_does_not_know() -> None:
+    body = json.loads(RunConfig().to_json())
+    body["train"]["epocs"] = 3
+    with pytest.raises(UsageError, match="epochs"):
+        RunConfig.from_json(json.dumps(body))
+    for text, says in (
+        ("[1]", "not a JSON object"),
+        ("{", "not JSON"),
+        ('{"format_version": 99}', "format 99"),
+        ('{"optimizer": {}}', "did you mean 'optim'"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            RunConfig.from_json(text)
+
+
+def test_sections_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().epochs = 3  # type: ignore[misc]
+
+
+def test_every_setting_is_described() -> None:
+    rows = describe_settings()
+    names = [row["name"] for row in rows]
+    assert "optim.lr" in names
+    assert len(names) == len(set(names))
+    assert len([n for n in names if n.startswith("data.")]) == len(dataclasses.fields(DataConfig))
+    assert all(len(row["meaning"]) > 10 for row in rows)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'birds/net'"):
+        get_recipe("bird/net")
+
+
+def test_other_data_takes_the_recipe_for_photographs() -> None:
+    assert get_recipe(None).recipe == "digits/cnn"
+    assert get_recipe(None, "photos/").recipe == "photos/cnn"
+    assert get_recipe(None, "photos/").data.source == "photos/"

@@ -1,0 +1,129 @@
+"""What every network promises, over the whole registry, and what the texts print of theirs."""
+
+import pytest
+import torch
+
+from nunbit.config import ModelConfig, RunConfig
+from nunbit.errors import UsageError
+from nunbit.models.registry import BUILDERS, build_model, list_models, register_model
+from nunbit.models.summary import summarize
+from nunbit.runtime import seeded
+
+NAMES = sorted(list_models())
+SIZES = {"mnist-cnn": (20, 28, 33)}
+DEFAULT_SIZES = (8, 32, 45)
+
+
+def built(name: str, side: int = 32, channels: int = 3, classes: int = 7) -> torch.nn.Module:
+    with seeded(0, "test"):
+        return build_model(name, num_classes=classes, in_channels=channels, image_size=(side, side))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_gives_finite_logits_and_every_parameter_a_gradient(
+    name: str, channels: int
+) -> None:
+    for side in SIZES.get(name, DEFAULT_SIZES):
+        model = built(name, side, channels)
+        logits = model(torch.randn(4, channels, side, side))
+        assert logits.shape == (4, 7)
+        assert logits.isfinite().all()
+        logits.square().sum().backward()
+        for path, parameter in model.named_parameters():
+            assert parameter.grad is not None, f"{path} has no gradient"
+            assert parameter.grad.abs().sum() > 0, f"{path} is not reached"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_module_appears_twice(name: str) -> None:
+    modules = [m for _, m in built(name).named_modules(remove_duplicate=False)]
+    assert len(modules) == len({id(m) for m in modules})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_eval_is_deterministic_and_leaves_no_trace(name: str) -> None:
+    model = built(name).eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x = torch.randn(5, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(model(x), model(x))
+        assert torch.allclose(model(x)[:2], model(x[:2]), atol=1e-5), "pictures do not mix"
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def sizes(name: str, **args: int) -> list[int]:
+    model = build_model(name, num_classes=2, in_channels=3, image_size=(32, 32), args=args)
+    return [p.numel() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("name", ["net", "net-modules"])
+def test_the_texts_network_has_the_printed_parameters(name: str) -> None:
+    assert sizes(name) == [432, 16, 1152, 8, 16384, 32, 64, 2]
+    assert sum(sizes(name)) == 18_090
+    assert sum(sizes(name, width=32)) == 38_386
+
+
+def test_modules_and_functions_are_the_same_network() -> None:
+    functions, modules = built("net").eval(), built("net-modules").eval()
+    weights = functions.state_dict().values()
+    modules.load_state_dict(dict(zip(modules.state_dict(), weights, strict=True)))
+    x = torch.randn(6, 3, 32, 32)
+    assert torch.equal(functions(x), modules(x))
+
+
+def test_the_mnist_network_ends_in_576_values() -> None:
+    model = build_model("mnist-cnn", num_classes=10, in_channels=1, image_size=(28, 28))
+    assert model.get_submodule("fc1").in_features == 576
+
+
+def test_the_default_network_keeps_its_cost_for_large_pictures() -> None:
+    small, large = (summarize(built("cnn", side), 3, (side, side)) for side in (32, 224))
+    assert large.activations_mb < 1.5 * small.activations_mb
+
+
+def test_summary_counts_and_restores() -> None:
+    model = built("net").train()
+    summary = summarize(model, 3, (32, 32))
+    rows = {layer.name: layer for layer in summary.layers}
+    assert rows["conv1"].output_shape == (16, 32, 32)
+    assert rows["conv1"].parameters == 448
+    assert rows["fc1"].output_shape == (32,)
+    assert summary.parameters == sum(p.numel() for p in model.parameters())
+    assert model.training
+    assert not model._forward_hooks
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_wrong_names_and_options_are_explained() -> None:
+    shape = {"num_classes": 2, "in_channels": 3, "image_size": (32, 32)}
+    for name, args, says in (
+        ("nett", {}, "did you mean 'net'"),
+        ("net", {"widht": 3}, "did you mean 'width'"),
+        ("net", {"width": "wide"}, "model.width is 'wide'; allowed: int"),
+        ("net", {"width": 3}, "an even number"),
+        ("cnn", {"width": 0}, "from 1"),
+        ("zoo:net", {}, "no zoo 'zoo'"),
+        ("torchvision:resnet", {}, "resnet18|resnet"),
+        ("timm:resnet18x", {}, "resnet18"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            build_model(name, args=args, **shape)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="needs 4 pixels"):
+        build_model("net", num_classes=2, in_channels=3, image_size=(3, 3))
+
+
+def test_a_name_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="two networks are named 'net'"):
+        register_model("net")(BUILDERS["net"])
+
+
+def test_networks_of_other_zoos_come_through_the_same_call() -> None:
+    for name in ("torchvision:squeezenet1_1", "timm:test_resnet"):
+        model = build_model(name, num_classes=5, in_channels=3, image_size=(64, 64)).eval()
+        assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+
+
+def test_another_network_drops_the_options_of_the_recipes_one() -> None:
+    config = RunConfig(model=ModelConfig(name="cnn", args={"width": 24}))
+    assert config.override({"model.width": "8"}).model.args == {"width": 8}

@@ -1,0 +1,205 @@
+"""A run from settings to a model file, and the model file on its own."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import nunbit
+from conftest import noisy_picture, write_classes
+from nunbit.config import RunConfig
+from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
+from nunbit.storage import load_tensors, save_tensors
+
+
+@pytest.fixture
+def trained(colours: Path, quick: RunConfig, tmp_path: Path) -> Path:
+    """The run folder of a network that tells the three colours apart."""
+    config = replace(quick, model=replace(quick.model, name="cnn", args={"width": 8}))
+    config = config.override({"train.epochs": 4, "train.batch_size": 16, "data.size": 16})
+    nunbit.train(config, data=colours, run_dir=tmp_path / "run", quiet=True)
+    return tmp_path / "run"
+
+
+def test_a_run_folder_holds_what_was_promised(trained: Path) -> None:
+    files = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
+    assert files >= {
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "split.csv",
+        "result.json",
+        "report.html",
+        "figures/curves.png",
+        "figures/confusion.png",
+    }
+    records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4]
+    assert [r["step"] for r in records] == [3, 6, 9, 12]
+    split = (trained / "split.csv").read_text().splitlines()
+    assert split[0] == "picture,label,split"
+    assert len(split) == 61
+    assert sum(line.endswith(",test") for line in split) == 12
+    result = json.loads((trained / "result.json").read_text())
+    assert result["test"]["n"] == 12
+    assert result["test"]["accuracy"] == 1.0
+    assert result["test"]["ci95"][0] < 0.8, "12 pictures prove little"
+
+
+def test_the_report_is_one_file_that_loads_nothing(trained: Path) -> None:
+    page = (trained / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert 'src="data:image/png;base64,' in page
+    assert "100.00 %" in page
+    data = page.split('id="nunbit-data">')[1].split("</script>")[0]
+    assert json.loads(data)["test"]["n"] == 12
+    assert len(page) < 5_000_000
+
+
+def test_the_report_escapes_names(colours: Path, quick: RunConfig, tmp_path: Path) -> None:
+    (colours / "red").rename(colours / "<script>alert(1)")
+    config = quick.override({"train.epochs": 1, "data.size": 16})
+    nunbit.train(config, data=colours, run_dir=tmp_path / "r", quiet=True)
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_written_config_gives_the_same_weights_bit_for_bit(
+    trained: Path, tmp_path: Path
+) -> None:
+    config = RunConfig.from_json((trained / "config.json").read_text())
+    nunbit.train(config, run_dir=tmp_path / "again", quiet=True)
+    first, card = load_tensors(trained / "model.safetensors")
+    again, card_again = load_tensors(tmp_path / "again" / "model.safetensors")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert card == card_again
+
+
+def test_the_model_file_alone_is_enough(trained: Path, colours: Path, tmp_path: Path) -> None:
+    shutil.copy(trained / "model.safetensors", tmp_path / "alone.safetensors")
+    shutil.rmtree(trained)
+    shutil.rmtree(colours)
+    classifier = nunbit.load(tmp_path / "alone.safetensors")
+    assert classifier.class_names == ("blue", "green", "red")
+    picture = noisy_picture((210, 50, 40), 999, (30, 30))
+    found = classifier.predict([picture, np.asarray(picture), np.asarray(picture)[:, :, ::-1]])
+    assert [p.label for p in found] == ["red", "red", "blue"]
+    assert found[0].top == found[1].top
+    assert sum(p for _, p in found[0].top) == pytest.approx(1, abs=1e-5)
+    metrics = classifier.card["metrics"]["test"]
+    assert (metrics["split"], metrics["n"]) == ("test", 12)
+
+
+def test_prediction_is_training_preprocessing(trained: Path, colours: Path) -> None:
+    classifier = nunbit.load(trained)
+    files = sorted(colours.rglob("*.png"))[:7]
+    by_file = classifier.predict(files)
+    pixels = np.stack([classifier.preprocess.to_pixels(Image.open(f)) for f in files])
+    expected = classifier.logits(torch.from_numpy(pixels)).softmax(1)
+    for prediction, row in zip(by_file, expected, strict=True):
+        assert prediction.probability == pytest.approx(float(row.max()), abs=1e-5)
+
+
+def test_containers_do_not_change_a_prediction(trained: Path, tmp_path: Path) -> None:
+    picture = noisy_picture((40, 180, 60), 5, (32, 32)).resize((64, 64), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "plain.png")
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    turned.save(tmp_path / "exif.jpg", quality=97, subsampling=0, exif=exif)
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=97, subsampling=0)
+    alpha = picture.convert("RGBA")
+    alpha.putalpha(255)
+    alpha.save(tmp_path / "alpha.png")
+    names = ("plain.png", "exif.jpg", "cmyk.jpg", "alpha.png")
+    found = nunbit.predict(trained, [tmp_path / name for name in names])
+    for prediction in found[1:]:
+        assert prediction.label == found[0].label == "green"
+        assert prediction.probability == pytest.approx(found[0].probability, abs=0.02)
+
+
+def test_a_folder_is_predicted_picture_by_picture(trained: Path, colours: Path) -> None:
+    found = nunbit.predict(trained, [colours / "red", colours / "blue" / "000.png"])
+    assert len(found) == 21
+    assert {p.label for p in found[:20]} == {"red"}
+    assert found[20].path.endswith("blue/000.png")
+
+
+def test_evaluate_measures_the_held_out_pictures_or_new_ones(
+    trained: Path, colours: Path, tmp_path: Path
+) -> None:
+    own = nunbit.evaluate(trained, quiet=True)
+    assert (own.n, own.accuracy) == (12, 1.0)
+    assert nunbit.evaluate(trained, colours, quiet=True) == own, "training data is split again"
+    new = write_classes(tmp_path / "new", 7, first_seed=50_000)
+    shutil.rmtree(new / "blue")
+    found = nunbit.evaluate(trained, new, quiet=True)
+    assert (found.n, found.correct) == (14, 14)
+    assert [row.n for row in found.per_class] == [0, 7, 7]
+    (new / "purple").mkdir()
+    shutil.copy(new / "red" / "000.png", new / "purple")
+    with pytest.raises(DataError, match=r"classes \['purple'\]; this model knows: blue"):
+        nunbit.evaluate(trained, new, quiet=True)
+
+
+def test_evaluate_refuses_training_data_that_changed(trained: Path, colours: Path) -> None:
+    (colours / "red" / "000.png").unlink()
+    with pytest.raises(DataError, match="has changed since the training"):
+        nunbit.evaluate(trained, quiet=True)
+
+
+def test_nothing_is_written_over(trained: Path, quick: RunConfig) -> None:
+    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+    with pytest.raises(CannotCreateError, match="exists and is not empty"):
+        nunbit.train(quick, run_dir=trained, quiet=True)
+    assert before == {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+
+
+def test_run_folders_are_numbered(quick: RunConfig) -> None:
+    config = quick.override({"train.epochs": 1})
+    folders = [nunbit.train(config, quiet=True).run_dir for _ in range(3)]
+    assert [str(f) for f in folders] == ["runs/quick", "runs/quick-2", "runs/quick-3"]
+
+
+def test_bad_model_files_are_refused(trained: Path, tmp_path: Path) -> None:
+    tensors, card = load_tensors(trained / "model.safetensors")
+    path = tmp_path / "m.safetensors"
+    for change, says in (
+        ({"format_version": 99}, "format 99"),
+        ({"model": {"name": "os.system", "args": {}}}, "no network 'os.system'"),
+        ({"class_names": ["a", "b"]}, "does not describe its own weights"),
+        ({"preprocess": {"height": 3}}, "preprocessing is not understood"),
+    ):
+        save_tensors(path, tensors, {**card, **change})
+        with pytest.raises((DataError, UsageError), match=says):
+            nunbit.load(path)
+    with pytest.raises(MissingInputError, match=r"holds no model\.safetensors"):
+        nunbit.load(tmp_path)
+
+
+def test_settings_by_keyword_and_their_mistakes(quick: RunConfig, tmp_path: Path) -> None:
+    finished = nunbit.train(quick, epochs=1, optim__lr=0.01, run_dir=tmp_path / "r", quiet=True)
+    assert finished.config.train.epochs == 1
+    assert finished.config.optim.lr == 0.01
+    with pytest.raises(UsageError, match="did you mean 'epochs'"):
+        nunbit.train(quick, epoch=3)
+
+
+def test_importing_nunbit_costs_no_torch_and_names_what_it_has() -> None:
+    import subprocess
+
+    code = "import nunbit, sys; assert 'torch' not in sys.modules; print(nunbit.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "train" in done.stdout
+    for name in nunbit.__all__:
+        assert getattr(nunbit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        nunbit.trian  # noqa: B018  # the attribute access is what is tested

@@ -1,0 +1,353 @@
+"""Every layout that data comes in, and every way in which it can be wrong."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import noisy_picture, write_classes
+from nunbit.config import DataConfig
+from nunbit.data import download, named
+from nunbit.data.cifar import TEST_BATCHES, TRAIN_BATCHES
+from nunbit.data.sources import open_source
+from nunbit.data.splits import Dataset, open_dataset
+from nunbit.errors import DataError, MissingInputError
+
+
+def opened(spec: object, **settings: object) -> Dataset:
+    config = DataConfig(source=str(spec), **settings)  # type: ignore[arg-type]
+    return open_dataset(open_source(str(spec)), config, 1, lambda items, _n, _label: iter(items))
+
+
+def sizes(data: Dataset) -> tuple[int, int, int]:
+    return len(data.train), len(data.val) if data.val else 0, len(data.test)
+
+
+def test_digits_are_split_by_class_and_normalised_by_training_pictures_only() -> None:
+    data = opened("digits")
+    assert sizes(data) == (1295, 143, 359)
+    assert data.class_names == tuple("0123456789")
+    x = data.preprocess.normalize(data.train.images)
+    assert x.shape == (1295, 1, 8, 8)
+    assert abs(float(x.mean())) < 0.01
+    assert abs(float(x.std()) - 1) < 0.01
+    shares = data.test.labels.bincount() / data.train.labels.bincount()
+    assert 0.2 < float(shares.min()) < float(shares.max()) < 0.31
+    names = [set(part.names) for part in (data.train, data.val, data.test) if part]
+    assert sum(map(len, names)) == len(set.union(*names)) == 1797
+
+
+def test_splits_depend_on_their_seed_only() -> None:
+    assert opened("digits").fingerprint == opened("digits").fingerprint
+    assert opened("digits").fingerprint != opened("digits", split_seed=1).fingerprint
+
+
+def test_a_folder_without_split(colours: Path) -> None:
+    data = opened(colours, size=16)
+    assert data.class_names == ("blue", "green", "red")
+    assert sizes(data) == (42, 6, 12)
+    assert data.train.images.shape[1:] == (16, 16, 3)
+
+
+def test_folders_with_splits_are_kept_as_given(tmp_path: Path) -> None:
+    for part, count in (("train", 10), ("val", 4), ("test", 5)):
+        write_classes(tmp_path / "all" / part, count, first_seed=count)
+        if part != "test":
+            write_classes(tmp_path / "two" / part, count, first_seed=count)
+        if part != "val":
+            write_classes(tmp_path / "held" / part, count, first_seed=count)
+    assert sizes(opened(tmp_path / "all")) == (30, 12, 15)
+    assert sizes(opened(tmp_path / "two")) == (27, 3, 12), "val is the held-out test"
+    assert sizes(opened(tmp_path / "held")) == (27, 3, 15)
+    assert sizes(opened(tmp_path / "held", val_fraction=0)) == (30, 0, 15)
+
+
+def test_classes_are_mapped_by_name_over_the_splits(tmp_path: Path) -> None:
+    write_classes(tmp_path / "d" / "train", 5)
+    write_classes(tmp_path / "d" / "test", 3)
+    shutil.rmtree(tmp_path / "d" / "test" / "green")
+    data = opened(tmp_path / "d")
+    assert data.test.labels.unique().tolist() == [0, 2]
+    (tmp_path / "d" / "test" / "purple").mkdir()
+    shutil.copy(tmp_path / "d/test/red/000.png", tmp_path / "d/test/purple/0.png")
+    with pytest.raises(DataError, match="test has classes that train lacks: purple"):
+        opened(tmp_path / "d")
+
+
+def test_hidden_files_and_links_in_a_circle_are_passed_over(colours: Path) -> None:
+    (colours / ".ipynb_checkpoints").mkdir()
+    (colours / "__MACOSX").mkdir()
+    (colours / "red" / "._000.png").write_bytes(b"x")
+    (colours / "red" / "Thumbs.db").write_bytes(b"x")
+    (colours / "red" / "notes.txt").write_text("x")
+    (colours / "red" / "loop").symlink_to(colours)
+    source = open_source(str(colours))
+    assert len(source.parts["all"]) == 60
+    assert source.ignored == ("red/notes.txt",)
+
+
+def test_capital_suffixes_count(colours: Path) -> None:
+    (colours / "red" / "000.png").rename(colours / "red" / "000.PNG")
+    assert len(open_source(str(colours)).parts["all"]) == 60
+
+
+def test_csv_with_and_without_split(colours: Path, tmp_path: Path) -> None:
+    files = sorted(colours.rglob("*.png"))
+    lines = [f"{os.path.relpath(f, tmp_path)},{f.parent.name}" for f in files]
+    (tmp_path / "all.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    assert sizes(opened(tmp_path / "all.csv")) == (42, 6, 12)
+    with_split = [f"{line},{'test' if i % 4 == 0 else 'train'}" for i, line in enumerate(lines)]
+    (tmp_path / "split.csv").write_text("path,label,split\n" + "\n".join(with_split) + "\n")
+    assert sizes(opened(tmp_path / "split.csv", val_fraction=0)) == (45, 0, 15)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file,label\na,b\n", "no column"),
+        ("path,label\na,\n", "line 2: path or label is empty"),
+        ("path,label\na.png,x\nb.png,x\n", "at least two classes"),
+        ("path,label,split\na.png,x,train\nb.png,y,\n", "some lines name a split"),
+        ("path,label,split\na.png,x,tain\nb.png,y,train\n", "line 2: split 'tain'"),
+    ],
+)
+def test_a_wrong_csv_is_explained(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=says):
+        open_source(str(tmp_path / "t.csv"))
+
+
+def test_wrong_folders_are_explained(tmp_path: Path, colours: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    noisy_picture((1, 2, 3), 0, (8, 8)).save(flat / "a.png")
+    shutil.copytree(colours / "red", tmp_path / "single" / "red")
+    (tmp_path / "hollow").mkdir()
+    shutil.copytree(colours, tmp_path / "hollow", dirs_exist_ok=True)
+    (tmp_path / "hollow" / "white").mkdir()
+    shutil.copytree(colours, tmp_path / "few")
+    for path in sorted((tmp_path / "few" / "red").iterdir())[2:]:
+        path.unlink()
+    for name, says in (
+        ("empty", "is empty"),
+        ("flat", "pictures lie in the folder itself"),
+        ("single", "at least two classes are needed; found 'red'"),
+        ("hollow", "no pictures in class 'white'"),
+        ("few", "'red' has 2"),
+    ):
+        with pytest.raises(DataError, match=says):
+            opened(tmp_path / name)
+    with pytest.raises(MissingInputError, match="did you mean 'digits'"):
+        open_source("digts")
+    with pytest.raises(DataError, match="is a file"):
+        open_source(str(flat / "a.png"))
+
+
+def test_bad_pictures_stop_the_start_or_are_listed(colours: Path) -> None:
+    (colours / "red" / "000.png").write_text("I am a text")
+    (colours / "blue" / "001.png").write_bytes(b"")
+    before = {p: p.read_bytes() for p in colours.rglob("*.png")}
+    with pytest.raises(DataError) as caught:
+        opened(colours)
+    assert "2 pictures cannot be read" in str(caught.value)
+    assert "red/000.png (not a picture: text)" in str(caught.value)
+    assert "--skip-bad" in str(caught.value)
+    data = opened(colours, skip_bad=True)
+    assert [(s.name, s.reason) for s in data.skipped] == [
+        ("blue/001.png", "the file is empty"),
+        ("red/000.png", "not a picture: text"),
+    ]
+    assert sum(sizes(data)) == 58
+    assert before == {p: p.read_bytes() for p in colours.rglob("*.png")}, "no file was changed"
+
+
+def idx(array: np.ndarray) -> bytes:
+    header = b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    return header + array.tobytes()
+
+
+def mnist_files() -> dict[str, bytes]:
+    rng = np.random.default_rng(0)
+    files = {}
+    for part, n in (("train", 60), ("t10k", 20)):
+        labels = np.arange(n, dtype=np.uint8) % 10
+        files[f"{part}-images-idx3-ubyte"] = idx(rng.integers(0, 256, (n, 28, 28), np.uint8))
+        files[f"{part}-labels-idx1-ubyte"] = idx(labels)
+    return files
+
+
+def test_mnist_as_torchvision_lays_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "d" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for i, (name, data) in enumerate(mnist_files().items()):
+        if i % 2:
+            (folder / name).write_bytes(data)
+        else:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+    monkeypatch.setenv("NUNBIT_DATA", str(tmp_path / "d"))
+    data = opened("mnist", val_fraction=0)
+    assert sizes(data) == (60, 0, 20)
+    assert data.train.images.shape == (60, 28, 28, 1)
+    (folder / "train-labels-idx1-ubyte").write_bytes(mnist_files()["train-labels-idx1-ubyte"][:-1])
+    with pytest.raises(DataError, match="cut off"):
+        opened("mnist")
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder that a server on this machine hands out, and its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    root = tmp_path / "web"
+    root.mkdir()
+    handler = functools.partial(Quiet, directory=root)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield root, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_mnist_is_downloaded_checked_and_kept(
+    web: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, url = web
+    remote = {"base": url}
+    for name, data in mnist_files().items():
+        zipped = gzip.compress(data)
+        (root / f"{name}.gz").write_bytes(zipped)
+        remote[name] = hashlib.md5(zipped).hexdigest()
+    monkeypatch.setattr(named, "MNIST_REMOTE", remote)
+    with pytest.raises(MissingInputError, match="NUNBIT_OFFLINE"):
+        opened("mnist")
+    monkeypatch.delenv("NUNBIT_OFFLINE")
+    assert sizes(opened("mnist", val_fraction=0)) == (60, 0, 20)
+    monkeypatch.setenv("NUNBIT_OFFLINE", "1")
+    assert sizes(opened("mnist", val_fraction=0)) == (60, 0, 20), "the second time from the cache"
+
+
+def test_a_download_that_is_not_the_published_file_leaves_nothing(
+    web: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, url = web
+    (root / "a.gz").write_bytes(b"abc")
+    monkeypatch.delenv("NUNBIT_OFFLINE")
+    with pytest.raises(DataError, match="published 00"):
+        download.download(download.Remote(f"{url}a.gz", "00", 100), tmp_path / "c")
+    with pytest.raises(DataError, match="larger than 2"):
+        download.download(download.Remote(f"{url}a.gz", "00", 2), tmp_path / "c")
+    with pytest.raises(MissingInputError, match="cannot download"):
+        download.download(download.Remote(f"{url}none.gz", "00", 2), tmp_path / "c")
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def cifar_batches(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in (*TRAIN_BATCHES, *TEST_BATCHES):
+        body = {
+            b"data": rng.integers(0, 256, (40, 3072), np.uint8),
+            b"labels": [i % 10 for i in range(40)],
+            b"batch_label": b"x",
+        }
+        (folder / name).write_bytes(pickle.dumps(body, protocol=2))
+
+
+def test_cifar10_from_the_official_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar_batches(tmp_path / "cifar-10-batches-py")
+    monkeypatch.setenv("NUNBIT_DATA", str(tmp_path))
+    data = opened("cifar10", val_fraction=0)
+    assert sizes(data) == (200, 0, 40)
+    body = pickle.loads(
+        (tmp_path / "cifar-10-batches-py/test_batch").read_bytes(), encoding="bytes"
+    )
+    red = data.test.images[3, :, :, 0].numpy()
+    assert np.array_equal(red.ravel(), body[b"data"][3, :1024]), "the red plane comes first"
+    birds = opened("birds", val_fraction=0)
+    assert birds.class_names == ("airplane", "bird")
+    assert sizes(birds) == (40, 0, 8)
+
+
+def test_cifar10_is_downloaded_and_unpacked_without_trusting_the_archive(
+    web: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, url = web
+    cifar_batches(tmp_path / "made" / "cifar-10-batches-py")
+    archive = root / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "made" / "cifar-10-batches-py", "cifar-10-batches-py")
+        evil = tarfile.TarInfo("../../evil.txt")
+        evil.size = 4
+        tar.addfile(evil, io.BytesIO(b"evil"))
+    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
+    remote = download.Remote(f"{url}{archive.name}", md5, 10_000_000)
+    monkeypatch.setattr(named, "CIFAR10_REMOTE", remote)
+    monkeypatch.delenv("NUNBIT_OFFLINE")
+    assert sizes(opened("cifar10", val_fraction=0)) == (200, 0, 40)
+    assert not list(tmp_path.rglob("evil.txt"))
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch evil-was-here",)
+
+
+def test_a_cifar_batch_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar_batches(tmp_path / "cifar-10-batches-py")
+    (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(pickle.dumps(Evil()))
+    monkeypatch.setenv("NUNBIT_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="not allowed in a CIFAR batch"):
+        opened("cifar10")
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import json
+
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    classes = list(named.CIFAR10_CLASSES)
+    features = {"label": {"names": classes, "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    for part, n in (("train", 50), ("test", 20)):
+        blobs = []
+        for i in range(n):
+            stream = io.BytesIO()
+            noisy_picture((i, 2 * i, 3 * i), i, (32, 32)).save(stream, "PNG")
+            blobs.append({"bytes": stream.getvalue(), "path": "/etc/passwd"})
+        table = pa.table({"img": blobs, "label": [i % 10 for i in range(n)]})
+        pq.write_table(
+            table.replace_schema_metadata(metadata), folder / f"{part}-00000-of-00001.parquet"
+        )
+    monkeypatch.setenv("NUNBIT_DATA", str(tmp_path))
+    data = opened("cifar10", val_fraction=0)
+    assert sizes(data) == (50, 0, 20)
+    assert data.class_names == tuple(classes)
+    expected = np.asarray(noisy_picture((7, 14, 21), 7, (32, 32)))
+    assert np.array_equal(data.test.images[7].numpy(), expected)
+    assert sizes(opened(folder, val_fraction=0)) == (50, 0, 20)
+    one_file = opened(folder / "train-00000-of-00001.parquet", val_fraction=0)
+    assert sizes(one_file) == (40, 0, 10)
+
+
+def test_a_wrong_data_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUNBIT_DATA", "/nowhere")
+    with pytest.raises(MissingInputError, match="NUNBIT_DATA names /nowhere"):
+        open_source("mnist")
