@@ -1,11 +1,12 @@
 # make run    set up .venv and train on the embedded digits
 # make test   set up what it needs, run the checks and the tests
 # make check  formatting, lint, types, layering
+# make torture  every fault in full, and the defects that the tests must find
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check clean
+.PHONY: run test check torture clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/nunbit train
@@ -34,3 +35,8 @@ $(VENV)/.run-ready: pyproject.toml | $(BIN)/python
 $(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.run-ready
+
+# Every fault of tests/torture, in full: about half an hour; writes docs/reliability.md.
+torture: $(VENV)/.dev-ready
+	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m torture --deep --write ../docs/reliability.md
+	$(BIN)/python tests/torture/seeded.py --write docs/reliability.md

@@ -114,7 +114,9 @@ def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
     for name in ("cats", "dogs"):
         (bad / name).mkdir(parents=True)
         for i in range(4):
-            noisy_picture((i, 2, 3), i, (8, 8)).save(bad / name / f"{i}.png")
+            noisy_picture((i, 2, 3), i + len(name) * (name == "dogs"), (8, 8)).save(
+                bad / name / f"{i}.png"
+            )
     (bad / "dogs" / "x.jpg").write_text("I am a text")
     (tmp_path / "file").write_text("x")
     return {

@@ -10,13 +10,13 @@ import nunbit
 ROOT = Path(nunbit.__file__).parent
 # A module imports from its own or an earlier group only.
 GROUPS = (
-    ("errors", "config", "runtime", "storage", "progress", "recipes"),
+    ("errors", "values", "config", "runtime", "storage", "progress", "recipes", "lock", "signals"),
     ("data",),
     ("models",),
     ("metrics", "evaluation"),
     ("training", "checkpoint"),
     ("bundle",),
-    ("run",),
+    ("run", "runfolder"),
     ("comparison", "explain", "finetune", "tune", "export", "serve"),
     ("report",),
     ("api",),

@@ -8,6 +8,7 @@ import venv
 from pathlib import Path
 
 import pytest
+
 from conftest import write_classes
 
 ROOT = Path(__file__).parents[1]

@@ -8,6 +8,7 @@ from nunbit.data.augment import augment, uniform
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.stats import digests
 from nunbit.runtime import derive_seed, seeded
 
 CPU = torch.device("cpu")
@@ -15,7 +16,7 @@ CPU = torch.device("cpu")
 
 def pictures(n: int, side: int = 8) -> ImageSet:
     images = torch.randint(0, 256, (n, side, side, 3), dtype=torch.uint8)
-    return ImageSet(images, torch.arange(n) % 2, [str(i) for i in range(n)])
+    return ImageSet(images, torch.arange(n) % 2, [str(i) for i in range(n)], digests(images))
 
 
 def loader(n: int, batch_size: int, **data: object) -> TrainLoader:

@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import noisy_picture
 
+from conftest import noisy_picture
 from nunbit.cli import app, split_settings
 
 README = Path(__file__).parents[1] / "README.md"

@@ -57,9 +57,7 @@ def test_mnist_is_the_published_one_and_is_learned(real_data: Path, tmp_path: Pa
 def test_a_folder_of_photographs(real_data: Path, tmp_path: Path) -> None:
     """Three epochs of small pictures; the recipe's own length is in docs/results.md."""
     flowers = real_data / "flowers"
-    finished = nunbit.train(
-        data=flowers, epochs=3, size=32, run_dir=tmp_path / "r", quiet=True
-    )
+    finished = nunbit.train(data=flowers, epochs=3, size=32, run_dir=tmp_path / "r", quiet=True)
     assert finished.test.n == 864
     assert finished.test.accuracy > 0.45, "chance is 0.24, the share of the largest class"
     split = (tmp_path / "r" / "split.csv").read_text().splitlines()[1:]

@@ -32,6 +32,7 @@ def test_a_run_folder_holds_what_was_promised(trained: Path) -> None:
     assert files >= {
         "config.json",
         "metrics.jsonl",
+        "timings.jsonl",
         "model.safetensors",
         "split.csv",
         "result.json",
@@ -43,9 +44,9 @@ def test_a_run_folder_holds_what_was_promised(trained: Path) -> None:
     assert [r["epoch"] for r in records] == [1, 2, 3, 4]
     assert [r["step"] for r in records] == [3, 6, 9, 12]
     split = (trained / "split.csv").read_text().splitlines()
-    assert split[0] == "picture,label,split"
+    assert split[0] == "picture,label,split,digest"
     assert len(split) == 61
-    assert sum(line.endswith(",test") for line in split) == 12
+    assert sum(",test," in line for line in split) == 12
     result = json.loads((trained / "result.json").read_text())
     assert result["test"]["n"] == 12
     assert result["test"]["accuracy"] == 1.0
@@ -157,10 +158,14 @@ def test_evaluate_refuses_training_data_that_changed(trained: Path, colours: Pat
 
 
 def test_nothing_is_written_over(trained: Path, quick: RunConfig) -> None:
-    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+    def contents() -> dict[Path, bytes]:
+        files = (p for p in trained.rglob("*") if p.is_file() and p.name != ".lock")
+        return {p: p.read_bytes() for p in files}
+
+    before = contents()
     with pytest.raises(CannotCreateError, match="exists and is not empty"):
         nunbit.train(quick, run_dir=trained, quiet=True)
-    assert before == {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+    assert before == contents()
 
 
 def test_run_folders_are_numbered(quick: RunConfig) -> None:

@@ -75,7 +75,7 @@ def test_folders_with_splits_are_kept_as_given(tmp_path: Path) -> None:
 
 def test_classes_are_mapped_by_name_over_the_splits(tmp_path: Path) -> None:
     write_classes(tmp_path / "d" / "train", 5)
-    write_classes(tmp_path / "d" / "test", 3)
+    write_classes(tmp_path / "d" / "test", 3, first_seed=500)
     shutil.rmtree(tmp_path / "d" / "test" / "green")
     data = opened(tmp_path / "d")
     assert data.test.labels.unique().tolist() == [0, 2]
@@ -171,6 +171,35 @@ def test_bad_pictures_stop_the_start_or_are_listed(colours: Path) -> None:
     ]
     assert sum(sizes(data)) == 58
     assert before == {p: p.read_bytes() for p in colours.rglob("*.png")}, "no file was changed"
+
+
+def test_copies_of_a_picture_stay_on_one_side(colours: Path) -> None:
+    for i in range(10):
+        for copy in "xyz":
+            shutil.copy(colours / "red" / f"{i:03}.png", colours / "red" / f"{i:03}{copy}.png")
+    for seed in range(5):
+        data = opened(colours, split_seed=seed)
+        sides = [set(part.digests) for part in (data.train, data.val, data.test) if part]
+        assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+        assert 14 <= len(data.test) <= 24
+        assert data.leaks == 0
+
+
+def test_a_picture_under_two_labels_is_not_measured(colours: Path) -> None:
+    shutil.copy(colours / "red" / "000.png", colours / "blue" / "red.png")
+    for seed in range(5):
+        data = opened(colours, split_seed=seed)
+        assert {"red/000.png", "blue/red.png"} <= set(data.train.names)
+
+
+def test_training_copies_of_a_given_test_split_are_left_out(tmp_path: Path) -> None:
+    write_classes(tmp_path / "d" / "train", 8)
+    write_classes(tmp_path / "d" / "test", 4, first_seed=500)
+    shutil.copy(tmp_path / "d/test/red/001.png", tmp_path / "d/train/red/copy.png")
+    data = opened(tmp_path / "d", val_fraction=0)
+    assert sizes(data) == (24, 0, 12)
+    assert data.leaks == 1
+    assert "train/red/copy.png" not in data.train.names
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -330,7 +359,7 @@ def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         blobs = []
         for i in range(n):
             stream = io.BytesIO()
-            noisy_picture((i, 2 * i, 3 * i), i, (32, 32)).save(stream, "PNG")
+            noisy_picture((i, 2 * i, 3 * i), i + n, (32, 32)).save(stream, "PNG")
             blobs.append({"bytes": stream.getvalue(), "path": "/etc/passwd"})
         table = pa.table({"img": blobs, "label": [i % 10 for i in range(n)]})
         pq.write_table(
@@ -340,7 +369,7 @@ def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     data = opened("cifar10", val_fraction=0)
     assert sizes(data) == (50, 0, 20)
     assert data.class_names == tuple(classes)
-    expected = np.asarray(noisy_picture((7, 14, 21), 7, (32, 32)))
+    expected = np.asarray(noisy_picture((7, 14, 21), 27, (32, 32)))
     assert np.array_equal(data.test.images[7].numpy(), expected)
     assert sizes(opened(folder, val_fraction=0)) == (50, 0, 20)
     one_file = opened(folder / "train-00000-of-00001.parquet", val_fraction=0)

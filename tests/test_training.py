@@ -13,6 +13,7 @@ from nunbit.config import OptimConfig, RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.stats import digests
 from nunbit.errors import DivergedError
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure, wilson_interval
@@ -36,7 +37,8 @@ def stripes(n: int, seed: int = 0) -> ImageSet:
     images = rng.integers(0, 120, (n, 8, 8, 1))
     images[0::2, ::2] += 120
     images[1::2, :, ::2] += 120
-    return ImageSet(torch.from_numpy(images.astype(np.uint8)), labels, [str(i) for i in range(n)])
+    pixels = torch.from_numpy(images.astype(np.uint8))
+    return ImageSet(pixels, labels, [str(i) for i in range(n)], digests(pixels))
 
 
 def parts(config: RunConfig, n: int = 96) -> tuple[TrainState, TrainLoader]:

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nunbit.api import evaluate, load, predict, train
+    from nunbit.api import evaluate, load, predict, resume, train
     from nunbit.bundle import Classifier
     from nunbit.config import RunConfig
     from nunbit.errors import NunbitError
@@ -22,6 +22,7 @@ _PUBLIC = {
     "load": "nunbit.api",
     "predict": "nunbit.api",
     "evaluate": "nunbit.api",
+    "resume": "nunbit.api",
     "Classifier": "nunbit.bundle",
     "RunConfig": "nunbit.config",
     "NunbitError": "nunbit.errors",
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "predict",
     "register_model",
+    "resume",
     "train",
 ]
 

@@ -5,9 +5,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nunbit.bundle import Classifier, Picture, Prediction, find_pictures, load_classifier
-from nunbit.config import ModelConfig, RunConfig, Setting, section_fields
+from nunbit.config import ModelConfig, RunConfig, section_fields
+from nunbit.data.named import NAMED
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
 from nunbit.errors import DataError, UsageError, did_you_mean
@@ -17,7 +19,9 @@ from nunbit.models.summary import Summary, summarize
 from nunbit.progress import Display
 from nunbit.recipes import get_recipe
 from nunbit.report.page import write_report
-from nunbit.run import Finished, next_run_dir, require_new, train_run
+from nunbit.run import Finished, resume_run, train_run
+from nunbit.runfolder import next_run_dir, read_result
+from nunbit.values import Setting
 
 
 def train(
@@ -53,10 +57,23 @@ def train(
         config = replace(config, model=ModelConfig(name=model))
     config = config.override({_dotted(name): value for name, value in settings.items()})
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
-    require_new(folder)
-    finished = train_run(config, folder, Display(quiet=quiet))
-    write_report(finished)
-    return finished
+    return train_run(_anchored(config), folder, Display(quiet=quiet), write_report)
+
+
+def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Go on with a run where it stopped, and return its result as `Finished.to_dict` does.
+
+    Raises:
+        MissingInputError: no such run.
+        DataError: its data changed since it began, or all its checkpoints are damaged.
+        LockedError: another process is writing it.
+    """
+    folder, display = Path(run), Display(quiet=quiet)
+    finished = resume_run(folder, display, write_report)
+    if finished is None:
+        display.say(f"{folder} ended already; nothing to do")
+        return read_result(folder)
+    return finished.to_dict()
 
 
 def load(run: str | Path) -> Classifier:
@@ -142,6 +159,14 @@ def summary(
         args=model.args,
     )
     return summarize(built, channels, (size, size))
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """Return settings whose data path means the same from any folder."""
+    source = config.data.source
+    if source in NAMED or not os.path.exists(source):
+        return config
+    return config.override({"data.source": os.path.abspath(source)})
 
 
 def _same_source(one: str, other: str) -> bool:

@@ -1,7 +1,7 @@
 """The model one ships: weights, preprocessing, class names and measured results in one file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ class Classifier:
             raise DataError(f"{count} pictures cannot be read; {first.name}: {first.reason}")
         order = torch.tensor([self.class_names.index(name) for name in source.class_names])
         pictures = loaded.images
-        return ImageSet(pictures.images, order[pictures.labels], pictures.names)
+        return replace(pictures, labels=order[pictures.labels])
 
     def _pixels(self, picture: Picture, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         name = str(picture) if isinstance(picture, str | Path) else f"picture {index}"

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from nunbit.config import SECTIONS, Setting
+from nunbit.config import SECTIONS
 from nunbit.errors import NunbitError, UsageError, did_you_mean
+from nunbit.values import Setting
 
 Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
 
@@ -25,6 +26,8 @@ EXAMPLES = {
   nunbit train --config runs/digits-cnn/config.json
 
 Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them.""",
+    "resume": """Examples:
+  nunbit resume runs/birds-net""",
     "predict": """Examples:
   nunbit predict runs/digits-cnn photo.jpg
   nunbit predict runs/photos-cnn holiday/ --json
@@ -108,15 +111,22 @@ def train(
         chosen, data=data, model=model, run_dir=run_dir, quiet=output.quiet, **given
     )
     result = finished.to_dict()
-    low, high = result["test"]["ci95"]
-    _say(
-        output,
-        f"test accuracy {result['test']['accuracy']:.2%} "
-        f"(95 % interval {low:.2%} to {high:.2%}, n={result['test']['n']:,}), "
-        f"training {result['train']['accuracy']:.2%}, {result['seconds']:.1f} s",
-        f"report: {finished.run_dir / 'report.html'}",
-        f"next:   nunbit predict {finished.run_dir} IMAGE...",
-    )
+    _say(output, *_result_lines(result))
+    return result
+
+
+@app.command(help_epilogue=EXAMPLES["resume"])
+def resume(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+    """Go on with a training exactly where it stopped.
+
+    Args:
+        run: The run folder of a training that was stopped, killed or switched off.
+        output: How to answer.
+    """
+    from nunbit import api
+
+    result = api.resume(run, quiet=output.quiet)
+    _say(output, *_result_lines(result))
     return result
 
 
@@ -292,6 +302,18 @@ def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]
             value = "true" if is_switch else queue.pop(0)
         given[name] = value
     return rest, given
+
+
+def _result_lines(result: dict[str, Any]) -> list[str]:
+    test, run_dir = result["test"], Path(result["run_dir"])
+    low, high = test["ci95"]
+    return [
+        f"test accuracy {test['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+        f"n={test['n']:,}), training {result['train']['accuracy']:.2%}, "
+        f"{result['seconds']:.1f} s",
+        f"report: {run_dir / 'report.html'}",
+        f"next:   nunbit predict {run_dir} IMAGE...",
+    ]
 
 
 def _say(output: Output, *lines: str) -> None:

@@ -7,16 +7,15 @@ is made, so that no wrong setting reaches the training. This module never import
 
 import dataclasses
 import json
-import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.values import Interval, Setting, literal, typed
 
 FORMAT_VERSION = 1
-Setting = str | int | float | bool | None
 
 
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:
@@ -131,6 +130,8 @@ class TrainConfig:
     """auto takes bf16 where the hardware multiplies it (CUDA, AMX) and fp32 elsewhere."""
     threads: int = 0
     """CPU threads; 0 takes one per core that this process may use."""
+    checkpoint_every: str = "30s"
+    """Time or updates between two checkpoints: 30s, 5m, 1h, 200steps, off (one at the end)."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.epochs <= 100_000, "train.epochs", self.epochs, "1 to 100000")
@@ -144,6 +145,11 @@ class TrainConfig:
         )
         _require(self.patience >= 0, "train.patience", self.patience, "0 or more epochs")
         _require(0 <= self.threads <= 1024, "train.threads", self.threads, "0 to 1024")
+        try:
+            Interval.parse(self.checkpoint_every)
+        except ValueError:
+            allowed = "30s, 5m, 1h, 200steps or off"
+            _require(False, "train.checkpoint_every", self.checkpoint_every, allowed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,14 +188,14 @@ class RunConfig:
         changes: dict[str, dict[str, Any]] = {}
         model_args = dict(self.model.args)
         for key, value in settings.items():
-            section, _, name = key.partition(".")
+            section, _, name = key.replace("-", "_").partition(".")
             if section not in SECTIONS or not name:
                 known = [f"{s}.{f}" for s in SECTIONS for f in section_fields(s)]
                 raise UsageError(f"no setting '{key}'; {did_you_mean(key, known)}")
             if section == "model" and name not in ("name", "args"):
-                model_args[name] = _literal(value)
+                model_args[name] = literal(value)
                 continue
-            changes.setdefault(section, {})[name] = _typed(section, name, value)
+            changes.setdefault(section, {})[name] = _typed_field(section, name, value)
         if model_args != dict(self.model.args):
             changes.setdefault("model", {})["args"] = model_args
         replaced = {s: dataclasses.replace(getattr(self, s), **new) for s, new in changes.items()}
@@ -254,75 +260,9 @@ def describe_settings() -> list[dict[str, str]]:
     return rows
 
 
-def _literal(value: Setting) -> Setting:
-    """Read a network's option from the command line: 32, 0.4, true, or a word."""
-    if not isinstance(value, str):
-        return value
-    try:
-        read = json.loads(value)
-    except ValueError:
-        return value
-    return read if isinstance(read, (int, float, bool)) or read is None else value
-
-
-def _typed(section: str, name: str, value: object) -> Any:
-    """Return `value` as the type of the field, reading strings as the command line gives them."""
+def _typed_field(section: str, name: str, value: object) -> Any:
     hints = typing.get_type_hints(SECTIONS[section])
     if name not in hints:
         names = section_fields(section)
         raise UsageError(f"no setting '{section}.{name}'; {did_you_mean(name, names)}")
-    hint, label = hints[name], f"{section}.{name}"
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        allowed = typing.get_args(hint)
-        if value not in allowed:
-            raise UsageError(f"{label} is {value!r}; {did_you_mean(str(value), allowed)}")
-        return value
-    if origin is not None:  # model.args
-        if not isinstance(value, Mapping):
-            raise UsageError(f"{label} is {value!r}; allowed: an object of options")
-        return dict(value)
-    try:
-        return _READERS[hint](value)
-    except (ValueError, TypeError, OverflowError):
-        kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a text")
-        raise UsageError(f"{label} is {value!r}; allowed: {kind}") from None
-
-
-def _read_bool(value: object) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    try:
-        return words[str(value).lower()]
-    except KeyError:
-        raise ValueError from None
-
-
-def _read_int(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str | float):
-        raise TypeError
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError
-    return int(value)
-
-
-def _read_float(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | str | float):
-        raise TypeError
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _read_str(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-_READERS: dict[Any, Callable[[object], Any]] = {
-    int: _read_int,
-    float: _read_float,
-    bool: _read_bool,
-    str: _read_str,
-}
+    return typed(hints[name], f"{section}.{name}", value)

@@ -43,6 +43,20 @@ class StorageError(NunbitError, OSError):
     exit_code = 74
 
 
+class LockedError(NunbitError):
+    """A run folder that another process is writing."""
+
+    exit_code = 75
+
+
+class StoppedError(NunbitError):
+    """A training that ended early because a signal asked for it."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number  # what shells report for a signal
+
+
 class DivergedError(NunbitError, ArithmeticError):
     """The loss became infinite or not a number; the weights were not updated with it."""
 

@@ -1,10 +1,8 @@
 """One training from settings to a measured model in a run folder."""
 
-import csv
-import io
 import json
-import time
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,23 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.bundle import MODEL_FILE, Classifier
+from nunbit.checkpoint import Checkpointer, load_newest, remove_litter, restore
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
+from nunbit.data.pictures import ImageSet
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
-from nunbit.errors import CannotCreateError
+from nunbit.errors import DivergedError, StoppedError
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import Metrics, measure
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
 from nunbit.progress import Display
+from nunbit.runfolder import (
+    EpochLog,
+    claim_existing,
+    claim_new,
+    is_finished,
+    require_same_data,
+    write_beginning,
+    write_result,
+)
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, seeded, versions
-from nunbit.storage import atomic_write, make_folder
-from nunbit.training.loop import EpochResult, fit, keep_best, should_stop
+from nunbit.signals import StopRequest, stop_requests
+from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
-
-RUNS = Path("runs")
+from nunbit.values import Interval
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,6 @@ class Finished:
     epochs: tuple[EpochResult, ...]
     kept_epoch: int
     """The epoch whose weights were kept: the best on validation, or the last."""
-    seconds: float
-    """Wall time of training with validation."""
     train: Metrics
     test: Metrics
     test_logits: Tensor
@@ -55,6 +61,11 @@ class Finished:
     def parameters(self) -> int:
         """Parameters of the network."""
         return count_parameters(self.classifier.module)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of training with validation, over all parts of a resumed run."""
+        return sum(epoch.seconds for epoch in self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as `nunbit train --json` prints it."""
@@ -80,84 +91,186 @@ class Finished:
             "model_file": str(self.run_dir / MODEL_FILE),
         }
 
+    def record(self) -> dict[str, Any]:
+        """Return the body of `result.json`."""
+        return {
+            **self.to_dict(),
+            "test_metrics": self.test.to_dict(),
+            "data_fingerprint": self.dataset.fingerprint,
+            "skipped": [asdict(fault) for fault in self.dataset.skipped],
+            "leaks": self.dataset.leaks,
+            "versions": versions(),
+        }
 
-def train_run(config: RunConfig, run_dir: Path, display: Display) -> Finished:
-    """Train one model as `config` says and write the run folder.
+
+Publish = Callable[[Finished], None]
+
+
+def train_run(config: RunConfig, run_dir: Path, display: Display, publish: Publish) -> Finished:
+    """Train one model as `config` says and write a new run folder.
+
+    Args:
+        config: the whole run.
+        run_dir: a folder that is new or empty.
+        display: where progress goes.
+        publish: writes the report; called before the run counts as finished.
 
     Raises:
-        NunbitError: bad settings or data, before the folder is made; or a stop while training.
+        CannotCreateError: the folder holds something already, or cannot be written.
+        LockedError: another process is writing it.
+        StoppedError: a signal came; a checkpoint was written.
+        NunbitError: bad settings or data; then nothing is left behind.
     """
-    runtime = choose_runtime(config.train)
-    config = _resolved(config, runtime)
-    dataset = open_dataset(
-        open_source(config.data.source), config.data, runtime.threads, display.track
-    )
-    model = _new_model(config, dataset).to(runtime.device)
-    make_folder(run_dir)
-    _write_beginning(run_dir, config, dataset)
+    with claim_new(run_dir), stop_requests() as stop:
+        remove_litter(run_dir)
+        runtime = choose_runtime(config.train)
+        config = _resolved(config, runtime)
+        dataset = _read(config, runtime, display)
+        training = _new_training(config, dataset, runtime, run_dir)
+        write_beginning(run_dir, config, dataset)
+        finished = _finish(training, stop, display)
+        publish(finished)
+        write_result(run_dir, finished.record())
+        return finished
+
+
+def resume_run(run_dir: Path, display: Display, publish: Publish) -> Finished | None:
+    """Go on with a run exactly where its newest whole checkpoint left it.
+
+    The weights end as those of an undisturbed run, bit for bit, on the same torch build, CPU kind
+    and thread count. A run that ended already gives None: there is nothing to do.
+
+    Raises:
+        MissingInputError: no such run.
+        DataError: its data changed, or every checkpoint is damaged.
+        LockedError: another process is writing it.
+    """
+    with claim_existing(run_dir) as config, stop_requests() as stop:
+        remove_litter(run_dir)
+        if is_finished(run_dir):
+            return None
+        runtime = choose_runtime(config.train)
+        checkpoint = load_newest(run_dir, display.say)
+        dataset = _read(config, runtime, display)
+        require_same_data(run_dir, dataset)
+        training = _new_training(config, dataset, runtime, run_dir)
+        if checkpoint is not None:
+            restore(training.state, checkpoint)
+            training.history.extend(checkpoint.history)
+        state = training.state
+        display.say(f"going on after epoch {state.epoch}, step {state.step}")
+        finished = _finish(training, stop, display)
+        publish(finished)
+        write_result(run_dir, finished.record())
+        return finished
+
+
+@dataclass
+class _Training:
+    """What a training needs at hand."""
+
+    config: RunConfig
+    runtime: Runtime
+    dataset: Dataset
+    loader: TrainLoader
+    state: TrainState
+    checkpointer: Checkpointer
+    history: list[EpochResult]
+    run_dir: Path
+
+
+def _read(config: RunConfig, runtime: Runtime, display: Display) -> Dataset:
+    source = open_source(config.data.source)
+    dataset = open_dataset(source, config.data, runtime.threads, display.track)
     for fault in dataset.skipped:
         display.say(f"left out {fault.name}: {fault.reason}")
-    display.say(_header(config, dataset, runtime, model))
+    if dataset.leaks:
+        display.say(f"left out {dataset.leaks} training pictures that are held out as well")
+    return dataset
 
+
+def _new_training(
+    config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path
+) -> _Training:
+    preprocess = dataset.preprocess
+    with seeded(config.train.seed, "init"):
+        model = build_model(
+            config.model.name,
+            num_classes=len(dataset.class_names),
+            in_channels=preprocess.channels,
+            image_size=(preprocess.height, preprocess.width),
+            args=config.model.args,
+        ).to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     state = TrainState(model, build_optimizer(model, config.optim))
     state.sums = state.sums.to(runtime.device)
-    start = time.perf_counter()
-    epochs = list(_epochs(state, dataset, config, runtime, run_dir, display))
-    seconds = time.perf_counter() - start
-    kept = keep_best(model, state) or state.epoch
+    facts = {"config": json.loads(config.to_json()), "fingerprint": dataset.fingerprint}
+    every = Interval.parse(config.train.checkpoint_every)
+    return _Training(
+        config=config,
+        runtime=runtime,
+        dataset=dataset,
+        loader=TrainLoader(dataset.train, preprocess, config, runtime.device),
+        state=state,
+        checkpointer=Checkpointer(run_dir, every, facts),
+        history=[],
+        run_dir=run_dir,
+    )
+
+
+def _finish(training: _Training, stop: StopRequest, display: Display) -> Finished:
+    """Train to the end, measure, and write the model file."""
+    config, runtime, dataset = training.config, training.runtime, training.dataset
+    state, run_dir = training.state, training.run_dir
+    display.say(_header(config, dataset, runtime, state.model))
+    _train(training, stop, display)
+    kept = keep_best(state.model, state) or state.epoch
     with limited_threads(runtime.threads):
-        train, _ = _measure(model, dataset, "train", config, runtime)
-        test, test_logits = _measure(model, dataset, "test", config, runtime)
+        train, _ = _measure(training, dataset.train)
+        test, test_logits = _measure(training, dataset.test)
     classifier = Classifier(
-        model, dataset.class_names, dataset.preprocess, _card(config, dataset, train, test), runtime
+        state.model,
+        dataset.class_names,
+        dataset.preprocess,
+        _card(config, dataset, train, test),
+        runtime,
     )
     classifier.save(run_dir / MODEL_FILE)
-    finished = Finished(
-        run_dir, config, runtime, dataset, classifier, tuple(epochs), kept, seconds,
+    return Finished(
+        run_dir, config, runtime, dataset, classifier, tuple(training.history), kept,
         train, test, test_logits,
-    )  # fmt: skip  # one name a line would take twelve
-    _write_end(finished)
-    return finished
+    )  # fmt: skip  # one name a line would take ten
 
 
-def next_run_dir(recipe: str) -> Path:
-    """Return the first free folder for a recipe: runs/birds-net, runs/birds-net-2, ..."""
-    base = recipe.replace("/", "-")
-    number = 1
-    while (path := RUNS / (base if number == 1 else f"{base}-{number}")).exists():
-        number += 1
-    return path
+def _train(training: _Training, stop: StopRequest, display: Display) -> None:
+    """Run the epochs that are left: log, show and save each, and stop early if it is due."""
+    state, config, history = training.state, training.config, training.history
+    log = EpochLog(training.run_dir, history, display)
 
+    def watch(batches: Iterable[Batch], count: int, label: str) -> Iterator[Batch]:
+        shown = display.track(batches, count, label)
+        return training.checkpointer.watch(shown, state, history, stop.check)
 
-def require_new(run_dir: Path) -> None:
-    """Refuse a run folder that holds something: nothing is ever written over.
-
-    Raises:
-        CannotCreateError: it exists and is not an empty folder.
-    """
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise CannotCreateError(f"{run_dir} exists and is not empty; choose another --run-dir")
-
-
-def _epochs(
-    state: TrainState,
-    dataset: Dataset,
-    config: RunConfig,
-    runtime: Runtime,
-    run_dir: Path,
-    display: Display,
-) -> Iterator[EpochResult]:
-    """Train, logging and showing each epoch, until the end or until validation stalls."""
-    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
-    with (run_dir / "metrics.jsonl").open("w", encoding="utf-8") as log:
-        for result in fit(state, loader, dataset.val, runtime, display.track):
-            log.write(json.dumps(result.to_dict(), allow_nan=False) + "\n")
-            log.flush()
+    epochs = fit(state, training.loader, training.dataset.val, training.runtime, watch)
+    try:
+        while not should_stop(state, config) and (result := next(epochs, None)) is not None:
+            history.append(result)
+            log.add(result)
             display.say(_line(result, config.train.epochs))
-            yield result
-            if should_stop(state, config):
-                display.say(f"no better validation result for {config.train.patience} epochs: stop")
-                break
+    except StoppedError as error:
+        again = f"go on with: nunbit resume {shlex.quote(str(training.run_dir))}"
+        where = f"after epoch {state.epoch}, step {state.step}"
+        raise StoppedError(f"{error} {where}; {again}", error.exit_code - 128) from None
+    except DivergedError as error:
+        raise DivergedError(f"{error} {_batch_names(training)}") from error
+    training.checkpointer.save(state, history)
+
+
+def _batch_names(training: _Training) -> str:
+    """Name the pictures of the batch that a training stopped at."""
+    state = training.state
+    names = training.loader.names(state.epoch, state.step_in_epoch)
+    more = ", ..." if len(names) > 3 else ""
+    return f"(epoch {state.epoch + 1}, pictures {', '.join(names[:3])}{more})"
 
 
 def _resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
@@ -171,25 +284,16 @@ def _resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
     return replace(config, train=train)
 
 
-def _new_model(config: RunConfig, dataset: Dataset) -> nn.Module:
-    preprocess = dataset.preprocess
-    with seeded(config.train.seed, "init"):
-        return build_model(
-            config.model.name,
-            num_classes=len(dataset.class_names),
-            in_channels=preprocess.channels,
-            image_size=(preprocess.height, preprocess.width),
-            args=config.model.args,
-        ).to(memory_format=torch.channels_last)
-
-
-def _measure(
-    model: nn.Module, dataset: Dataset, part: str, config: RunConfig, runtime: Runtime
-) -> tuple[Metrics, Tensor]:
-    images = dataset.train if part == "train" else dataset.test
-    size = config.eval.batch_size
-    logits = collect_logits(model, images.images, dataset.preprocess, runtime, size)
-    return measure(logits, images.labels, dataset.class_names), logits
+def _measure(training: _Training, pictures: ImageSet) -> tuple[Metrics, Tensor]:
+    dataset, config = training.dataset, training.config
+    logits_NK = collect_logits(
+        training.state.model,
+        pictures.images,
+        dataset.preprocess,
+        training.runtime,
+        config.eval.batch_size,
+    )
+    return measure(logits_NK, pictures.labels, dataset.class_names), logits_NK
 
 
 def _card(config: RunConfig, dataset: Dataset, train: Metrics, test: Metrics) -> dict[str, Any]:
@@ -230,38 +334,3 @@ def _line(result: EpochResult, epochs: int) -> str:
         f"running {result.running_accuracy:6.2%}{val}  "
         f"{result.images_per_second:,.0f} images/s  {result.seconds:.1f} s"
     )
-
-
-def _write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
-    atomic_write(run_dir / "config.json", config.to_json().encode())
-    atomic_write(run_dir / "split.csv", _split_table(dataset).encode())
-    if dataset.skipped:
-        lines = "".join(f"{fault.name}\t{fault.reason}\n" for fault in dataset.skipped)
-        atomic_write(run_dir / "skipped.txt", lines.encode())
-
-
-def _split_table(dataset: Dataset) -> str:
-    """Return which picture is in which split, as CSV."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("picture", "label", "split"))
-    for part in ("train", "val", "test"):
-        pictures = getattr(dataset, part)
-        if pictures is not None:
-            labels = (dataset.class_names[i] for i in pictures.labels.tolist())
-            writer.writerows(
-                (n, label, part) for n, label in zip(pictures.names, labels, strict=True)
-            )
-    return table.getvalue()
-
-
-def _write_end(finished: Finished) -> None:
-    body = {
-        **finished.to_dict(),
-        "test_metrics": finished.test.to_dict(),
-        "data_fingerprint": finished.dataset.fingerprint,
-        "skipped": [asdict(fault) for fault in finished.dataset.skipped],
-        "versions": versions(),
-    }
-    text = json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(finished.run_dir / "result.json", text.encode())

@@ -45,6 +45,11 @@ def atomic_write(path: Path, data: bytes) -> None:
         raise StorageError(_explain(path, len(data), error)) from error
 
 
+def is_temporary(name: str) -> bool:
+    """Return whether a file's name is one that `atomic_write` uses before the rename."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power loss."""
     handle = os.open(folder, os.O_RDONLY)

@@ -32,6 +32,12 @@ class TrainLoader:
         seed = derive_seed(self.config.train.seed, "order", epoch)
         return torch.randperm(len(self.pictures), generator=torch.Generator().manual_seed(seed))
 
+    def names(self, epoch: int, step: int) -> list[str]:
+        """Return the names of the pictures in one batch, for messages."""
+        start = step * self.config.train.batch_size
+        indices = self.order(epoch)[start : start + self.config.train.batch_size]
+        return [self.pictures.names[i] for i in indices.tolist()]
+
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y): float x (B, C, H, W) and int64 y (B,), on the device.
 

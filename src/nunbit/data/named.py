@@ -109,7 +109,7 @@ def open_cifar10() -> Source:
     if found.name == "cifar10":
         if not any(found.glob("*.parquet")):
             raise DataError(f"{found} has neither parquet files nor cifar-10-batches-py")
-        return replace(open_parquet(found), spec="cifar10")
+        return replace(open_parquet(found), spec="cifar10", is_published=True)
     parts = {"train": read_batches(found, TRAIN_BATCHES), "test": read_batches(found, TEST_BATCHES)}
     return _from_arrays("cifar10", CIFAR10_CLASSES, parts)
 
@@ -123,7 +123,7 @@ def open_birds() -> Source:
         kept = pictures.select(np.flatnonzero(np.isin(pictures.labels, old)))
         labels = (kept.labels == old[1]).astype(np.int64)
         parts[part] = replace(kept, labels=labels)
-    return Source("birds", class_names, parts)
+    return Source("birds", class_names, parts, is_published=True)
 
 
 NAMED: dict[str, Callable[[], Source]] = {
@@ -166,4 +166,4 @@ def _from_arrays(name: str, class_names: tuple[str, ...], parts: dict[str, Array
             raise DataError(f"{name}, {part}: {len(images)} pictures but {len(labels)} labels")
         names = [f"{name}/{part}/{i}" for i in range(len(images))]
         pictures[part] = Pictures(images, labels.astype(np.int64), names)
-    return Source(name, class_names, pictures, channels=images.shape[-1])
+    return Source(name, class_names, pictures, channels=images.shape[-1], is_published=True)

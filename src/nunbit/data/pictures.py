@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nunbit.data.decode import BadPictureError, decode
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.stats import digests
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Item = Path | bytes | Pixels
@@ -47,6 +48,8 @@ class Source:
     parts: dict[str, Pictures]
     """Keys: "all" where the source has no split, else "train", "val", "test" as far as given."""
     channels: int = 3
+    is_published: bool = False
+    """A known set whose splits others measure on too: they are never changed."""
     ignored: tuple[str, ...] = ()
     """Files that are no pictures by their names, for the record."""
 
@@ -60,14 +63,17 @@ class ImageSet:
     labels: Tensor
     """int64 (N,)."""
     names: Sequence[str]
+    digests: Sequence[str]
+    """One per picture, equal for equal pixels."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, indices: Tensor) -> "ImageSet":
         """Return the pictures at these positions, in their order."""
-        names = [self.names[i] for i in indices.tolist()]
-        return ImageSet(self.images[indices], self.labels[indices], names)
+        at = indices.tolist()
+        names, digests = [self.names[i] for i in at], [self.digests[i] for i in at]
+        return ImageSet(self.images[indices], self.labels[indices], names, digests)
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,8 @@ def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track)
 
 def _in_memory(pixels: Pixels, pictures: Pictures) -> ImageSet:
     """Return pixels with the pictures' labels and names; IDX files give read-only arrays."""
-    writable = pixels if pixels.flags.writeable else pixels.copy()
-    return ImageSet(torch.from_numpy(writable), torch.from_numpy(pictures.labels), pictures.names)
+    images = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+    return ImageSet(images, torch.from_numpy(pictures.labels), pictures.names, digests(images))
 
 
 def as_image(item: Item, preprocess: Preprocess) -> Image.Image:

@@ -31,6 +31,8 @@ class Dataset:
     skipped: tuple[Skipped, ...]
     fingerprint: str
     """sha256 of training pictures and labels."""
+    leaks: int
+    """Training pictures left out because the very same picture is held out by the source."""
 
 
 def open_dataset(source: Source, config: DataConfig, threads: int, track: Track) -> Dataset:
@@ -45,6 +47,12 @@ def open_dataset(source: Source, config: DataConfig, threads: int, track: Track)
     if skipped and not config.skip_bad:
         raise DataError(_name_faults(skipped))
     train, val, test = assign(loaded, config, source.class_names)
+    held_out = {digest for part in (val, test) if part is not None for digest in part.digests}
+    kept = [i for i, digest in enumerate(train.digests) if digest not in held_out]
+    leaks = 0 if source.is_published else len(train) - len(kept)
+    if leaks:
+        train = train.select(torch.tensor(kept))
+        _require_each_class(train.labels, source.class_names)
     if config.normalize == "train":
         mean, std = mean_and_std(train.images)
         preprocess = replace(preprocess, mean=mean, std=std)
@@ -55,7 +63,8 @@ def open_dataset(source: Source, config: DataConfig, threads: int, track: Track)
         class_names=source.class_names,
         preprocess=preprocess,
         skipped=skipped,
-        fingerprint=fingerprint(train.images, train.labels),
+        fingerprint=fingerprint(train.digests, train.labels),
+        leaks=leaks,
     )
 
 
@@ -80,30 +89,49 @@ def assign(
     _require_each_class(train.labels, class_names)
     test = parts.get("test")
     if test is None:
-        rest, held = stratified(train.labels, config.test_fraction, seed)
+        rest, held = stratified(train, config.test_fraction, seed)
         train, test = train.select(rest), train.select(held)
     val = parts.get("val")
     if val is None and config.val_fraction > 0:
-        rest, held = stratified(train.labels, config.val_fraction, seed + 1)
+        rest, held = stratified(train, config.val_fraction, seed + 1)
         train, val = train.select(rest), train.select(held)
     return train, val, test
 
 
-def stratified(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified(pictures: ImageSet, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Return sorted positions (rest, held out): the same share of every class, at least one.
 
+    Copies of one picture stay together: one that is also trained on would be measured as if it were
+    known. A picture that occurs under two labels is never held out, since neither can be right.
+
     Args:
-        labels_N: int64 (N,).
+        pictures: N pictures.
         fraction: share to hold out, in (0, 1).
         seed: equal seeds give equal splits.
+
+    Raises:
+        DataError: nothing can be held out.
     """
     generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(labels_N), dtype=torch.bool)
-    for label in labels_N.unique():
-        where = (labels_N == label).nonzero().flatten()
-        count = max(1, round(fraction * len(where)))
-        held[where[torch.randperm(len(where), generator=generator)[:count]]] = True
-    return (~held).nonzero().flatten(), held.nonzero().flatten()
+    groups: dict[int, dict[str, list[int]]] = {}
+    labels_of: dict[str, set[int]] = {}
+    for i, (digest, label) in enumerate(
+        zip(pictures.digests, pictures.labels.tolist(), strict=True)
+    ):
+        groups.setdefault(label, {}).setdefault(digest, []).append(i)
+        labels_of.setdefault(digest, set()).add(label)
+    held: list[int] = []
+    for label in sorted(groups):
+        copies = [at for digest, at in groups[label].items() if len(labels_of[digest]) == 1]
+        wanted = len(held) + max(1, round(fraction * sum(map(len, groups[label].values()))))
+        for k in torch.randperm(len(copies), generator=generator).tolist():
+            if len(held) < wanted:
+                held += copies[k]
+    if not held:
+        raise DataError("nothing can be held out: every picture also occurs under another label")
+    mask = torch.zeros(len(pictures), dtype=torch.bool)
+    mask[held] = True
+    return (~mask).nonzero().flatten(), mask.nonzero().flatten()
 
 
 def plain_preprocess(source: Source, config: DataConfig) -> Preprocess:

@@ -13,7 +13,7 @@ Shapes: B batch, C channels, H and W pixels, K classes, n `width`.
 
 from torch import Tensor, nn
 
-from nunbit.errors import UsageError
+from nunbit.models.base import Network, require_count, require_side
 from nunbit.models.registry import register_model
 
 STEM_SIDE = 32  # pixels; larger pictures are halved in the stem until they are at most this
@@ -52,37 +52,31 @@ class Stage(nn.Module):
         return x + self.residual(x)  # type: ignore[no-any-return]  # modules are untyped calls
 
 
-class CNN(nn.Module):
+class CNN(Network):
     """The network; see the module's text."""
 
     def __init__(
         self, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int
     ) -> None:
-        super().__init__()
         side = min(image_size)
         stride = 1
         while side // stride > STEM_SIDE:
             stride *= 2
         side //= stride
+        halvings = 0
+        while side >> (halvings + 1) >= LAST_SIDE and halvings < MAX_STAGES:
+            halvings += 1
+        super().__init__(num_classes, width << halvings)
         self.stem = ConvNorm(in_channels, width, stride)
-        stages: list[nn.Module] = []
-        while side // 2 >= LAST_SIDE and len(stages) < MAX_STAGES:
-            stages.append(Stage(width, 2 * width))
-            width, side = 2 * width, side // 2
+        stages = [Stage(width << i, width << (i + 1)) for i in range(halvings)]
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveMaxPool2d(1)
-        self.num_classes, self.num_features = num_classes, width
-        self.head = nn.Linear(width, num_classes)
+        self.head = nn.Linear(self.num_features, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return pooled features (B, F) of pictures x (B, C, H, W)."""
         features: Tensor = self.pool(self.stages(self.stem(x))).flatten(1)
         return features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, K) of pictures x (B, C, H, W)."""
-        logits: Tensor = self.head(self.forward_features(x))
-        return logits
 
 
 @register_model("cnn")
@@ -90,8 +84,6 @@ def cnn(
     *, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int = 32
 ) -> nn.Module:
     """The default: a small residual CNN that adapts to the pictures."""
-    if width < 1:
-        raise UsageError(f"model.width is {width}; allowed: a whole number from 1")
-    if min(image_size) < LAST_SIDE:
-        raise UsageError(f"cnn needs {LAST_SIDE} pixels a side or more; data.size is {image_size}")
+    require_count("width", width)
+    require_side("cnn", image_size, LAST_SIDE)
     return CNN(num_classes, in_channels, image_size, width)

@@ -8,22 +8,22 @@ Shapes: B batch, C channels, H and W pixels, K classes.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nunbit.errors import UsageError
+from nunbit.models.base import Network, require_side
 from nunbit.models.registry import register_model
 
 HIDDEN = 100
+LEAST_SIDE = 20  # pixels; below this nothing is left after the second pooling
 
 
-class MnistCNN(nn.Module):
+class MnistCNN(Network):
     """The network; see the module's text."""
 
+    head_name = "fc2"
+
     def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
-        super().__init__()
-        self.num_classes, self.num_features = num_classes, HIDDEN
+        super().__init__(num_classes, HIDDEN)
         # Two unpadded 5x5 convolutions cost 4 pixels each, then the pooling halves, and so again.
         height, width = (((side - 8) // 2 - 4) // 2 for side in image_size)
-        if min(height, width) < 1:
-            raise UsageError(f"mnist-cnn needs 20 pixels a side; data.size is {image_size}")
         self.conv1 = nn.Conv2d(in_channels, 16, kernel_size=5)
         self.conv2 = nn.Conv2d(16, 32, kernel_size=5)
         self.conv3 = nn.Conv2d(32, 64, kernel_size=5)
@@ -37,13 +37,9 @@ class MnistCNN(nn.Module):
         x = F.max_pool2d(F.relu(self.conv3(x)), 2)  # (B, 64, 3, 3)
         return F.relu(self.fc1(x.flatten(1)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, K) of pictures x (B, C, H, W)."""
-        logits: Tensor = self.fc2(self.forward_features(x))
-        return logits
-
 
 @register_model("mnist-cnn")
 def mnist_cnn(*, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
     """The texts' network for MNIST."""
+    require_side("mnist-cnn", image_size, LEAST_SIDE)
     return MnistCNN(num_classes, in_channels, image_size)

@@ -13,36 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nunbit.errors import UsageError
+from nunbit.models.base import Network, flat_features, require_count, require_side
 from nunbit.models.registry import register_model
 
 HIDDEN = 32  # width of the text's first linear layer
+LEAST_SIDE = 4  # pixels; two poolings leave one
 
 
-def flat_features(channels: int, image_size: tuple[int, int], poolings: int, name: str) -> int:
-    """Return the number of values that are left after halving the picture `poolings` times.
-
-    Raises:
-        UsageError: the picture is too small to be halved that often.
-    """
-    least = 1 << poolings  # each pooling halves
-    height, width = image_size[0] // least, image_size[1] // least
-    if not height or not width:
-        raise UsageError(f"{name} needs {least} pixels a side or more; data.size is {image_size}")
-    return channels * height * width
-
-
-class Net(nn.Module):
+class Net(Network):
     """The network in the functional style."""
+
+    head_name = "fc2"
 
     def __init__(
         self, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int
     ) -> None:
-        super().__init__()
-        self.num_classes, self.num_features = num_classes, HIDDEN
+        super().__init__(num_classes, HIDDEN)
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(width, width // 2, kernel_size=3, padding=1)
-        self.fc1 = nn.Linear(flat_features(width // 2, image_size, 2, "net"), HIDDEN)
+        self.fc1 = nn.Linear(flat_features(width // 2, image_size, 2), HIDDEN)
         self.fc2 = nn.Linear(HIDDEN, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -51,18 +40,14 @@ class Net(nn.Module):
         x = F.max_pool2d(torch.tanh(self.conv2(x)), 2)  # (B, n/2, H/4, W/4)
         return torch.tanh(self.fc1(x.flatten(1)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, K) of pictures x (B, C, H, W)."""
-        logits: Tensor = self.fc2(self.forward_features(x))
-        return logits
-
 
 @register_model("net")
 def net(
     *, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int = 16
 ) -> nn.Module:
     """The texts' bird-or-airplane network; width 32 is their NetWidth."""
-    _require_even(width)
+    require_count("width", width, even=True)
+    require_side("net", image_size, LEAST_SIDE)
     return Net(num_classes, in_channels, image_size, width)
 
 
@@ -71,7 +56,8 @@ def net_modules(
     *, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int = 16
 ) -> nn.Module:
     """The same network as a list of modules, with nothing in forward."""
-    _require_even(width)
+    require_count("width", width, even=True)
+    require_side("net-modules", image_size, LEAST_SIDE)
     return nn.Sequential(
         nn.Conv2d(in_channels, width, kernel_size=3, padding=1),
         nn.Tanh(),
@@ -80,12 +66,7 @@ def net_modules(
         nn.Tanh(),
         nn.MaxPool2d(2),  # (B, n/2, H/4, W/4)
         nn.Flatten(),
-        nn.Linear(flat_features(width // 2, image_size, 2, "net-modules"), HIDDEN),
+        nn.Linear(flat_features(width // 2, image_size, 2), HIDDEN),
         nn.Tanh(),
         nn.Linear(HIDDEN, num_classes),
     )
-
-
-def _require_even(width: int) -> None:
-    if width < 2 or width % 2:
-        raise UsageError(f"model.width is {width}; allowed: an even number from 2")

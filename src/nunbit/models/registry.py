@@ -8,10 +8,11 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
-from nunbit.config import Setting
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.values import Setting
 
 Builder = Callable[..., nn.Module]
 BUILDERS: dict[str, Builder] = {}
@@ -67,7 +68,9 @@ def build_model(
     """
     zoo, _, inner = name.partition(":")
     if inner:
-        return _build_from_zoo(zoo, inner, num_classes, in_channels, dict(args or {}))
+        model = _build_from_zoo(zoo, inner, num_classes, in_channels, dict(args or {}))
+        _require_fit(name, model, in_channels, image_size)
+        return model
     builder = _own_builder(name)
     options = _checked(name, builder, args or {})
     return builder(
@@ -138,3 +141,19 @@ def _build_from_zoo(
     except TypeError as error:
         raise UsageError(f"{zoo}:{name}: {error}") from error
     return model
+
+
+def _require_fit(
+    name: str, model: nn.Module, in_channels: int, image_size: tuple[int, int]
+) -> None:
+    """Show a network one black picture, since no zoo says which sizes its networks take."""
+    try:
+        with torch.no_grad():  # not inference_mode: what a network caches must stay trainable
+            model.eval()(torch.zeros(1, in_channels, *image_size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        height, width = image_size
+        reason = str(error).split("\n")[0]
+        raise UsageError(
+            f"{name} cannot take pictures of {height}x{width} ({reason}); set data.size, often 224"
+        ) from error
+    model.train()

@@ -8,12 +8,25 @@ from collections.abc import Callable
 
 from nunbit.config import RunConfig
 from nunbit.errors import UsageError, did_you_mean
-from nunbit.recipes import birds, digits, mnist, photos
+from nunbit.recipes import birds, cifar10, digits, imagenet, mnist, photos
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "digits/cnn": digits.cnn,
+    "birds/mlp": birds.mlp,
+    "birds/mlp-deep": birds.mlp_deep,
     "birds/net": birds.net,
+    "birds/width": birds.width,
+    "birds/l2": birds.l2,
+    "birds/dropout": birds.dropout,
+    "birds/batchnorm": birds.batchnorm,
+    "birds/depth": birds.depth,
+    "birds/res": birds.res,
+    "birds/resdeep": birds.resdeep,
     "mnist/cnn": mnist.cnn,
+    "cifar10/alexnet": cifar10.alexnet,
+    "cifar10/resnet18": cifar10.resnet18,
+    "cifar10/resnet34": cifar10.resnet34,
+    "imagenet/alexnet": imagenet.alexnet,
     "photos/cnn": photos.cnn,
 }
 DEFAULT = "digits/cnn"

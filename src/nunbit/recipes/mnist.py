@@ -4,7 +4,10 @@ from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, Train
 
 
 def cnn() -> RunConfig:
-    """Train the text's network with its settings (batch 100, Adam 2e-4, 10 epochs, no scaling)."""
+    """Train the text's network with its settings (batch 100, Adam 2e-4, 10 epochs, no scaling).
+
+    The text printed no accuracy; about 0.99 is usual.
+    """
     return RunConfig(
         recipe="mnist/cnn",
         data=DataConfig(source="mnist", val_fraction=0.0, normalize="none"),

@@ -18,7 +18,8 @@ from nunbit.training.state import Best, TrainState, copy_weights
 from nunbit.training.step import Plan, train_step
 
 Batch = tuple[Tensor, Tensor]
-Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
+Watch = Callable[[Iterable[Batch], int, str], Iterator[Batch]]
+TIMINGS = ("seconds", "images_per_second")
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ class EpochResult:
     images_per_second: float
     """Training pictures over the wall time of the updates."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields for a line of `metrics.jsonl`."""
-        return asdict(self)
+    def metrics(self) -> dict[str, Any]:
+        """Return what a repeated run repeats bit for bit: a line of `metrics.jsonl`."""
+        return {name: value for name, value in asdict(self).items() if name not in TIMINGS}
+
+    def timings(self) -> dict[str, Any]:
+        """Return the rest: a line of `timings.jsonl`."""
+        return {"epoch": self.epoch, **{name: getattr(self, name) for name in TIMINGS}}
 
 
 def fit(
@@ -51,7 +56,7 @@ def fit(
     loader: TrainLoader,
     val: ImageSet | None,
     runtime: Runtime,
-    track: Track,
+    watch: Watch,
 ) -> Iterator[EpochResult]:
     """Train from wherever `state` stands to the last epoch; break out to stop early.
 
@@ -61,7 +66,8 @@ def fit(
         loader: training batches; its config is the run's.
         val: measured after each epoch in eval mode, or None.
         runtime: where and how to compute.
-        track: wraps the batches of an epoch to show progress.
+        watch: wraps the batches of an epoch, (batches, count, label) -> batches: to show progress,
+            and between two updates to save the state or to raise.
     """
     config = loader.config
     plan = Plan(config, runtime, config.train.epochs * loader.steps_per_epoch)
@@ -69,10 +75,10 @@ def fit(
         with limited_threads(runtime.threads):
             start = time.perf_counter()
             state.model.train()
-            first = state.step_in_epoch
+            first, images_before = state.step_in_epoch, float(state.sums[2])
             label = f"epoch {state.epoch + 1}/{config.train.epochs}"
             batches = loader.batches(state.epoch, first)
-            for x, y in track(batches, loader.steps_per_epoch - first, label):
+            for x, y in watch(batches, loader.steps_per_epoch - first, label):
                 train_step(state, x, y, plan)
             loss_sum, correct, images = state.sums.tolist()
             train_seconds = time.perf_counter() - start
@@ -89,7 +95,7 @@ def fit(
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             seconds=time.perf_counter() - start,
-            images_per_second=images / train_seconds,
+            images_per_second=(images - images_before) / train_seconds,
         )
 
 

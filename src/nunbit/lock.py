@@ -1,0 +1,74 @@
+"""One process per run folder."""
+
+import datetime
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nunbit.errors import CannotCreateError, LockedError
+
+LOCK_FILE = ".lock"
+_held: set[Path] = set()  # lockf does not keep a process from locking its own file again
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for the block; the system frees it however the process ends.
+
+    lockf and not flock: a flock is inherited by worker processes and outlives a killed trainer.
+
+    Raises:
+        LockedError: another process holds it, named with host and start time.
+        CannotCreateError: the lock file cannot be written.
+    """
+    path = (folder / LOCK_FILE).resolve()
+    if path in _held:
+        raise LockedError(f"{folder} is in use by this process")
+    handle = _open_locked(path, folder)
+    _held.add(path)
+    try:
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        _held.discard(path)
+        os.close(handle)
+
+
+def _open_locked(path: Path, folder: Path) -> int:
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise CannotCreateError(f"cannot write into {folder}: {error.strerror}") from error
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            text = os.pread(handle, 1000, 0)
+            os.close(handle)
+            raise LockedError(f"{folder} is in use{_holder(text)}; try again later") from None
+        if _is_same_file(handle, path):
+            return handle
+        os.close(handle)  # its owner removed it between our open and our lock
+
+
+def _is_same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(text: bytes) -> str:
+    """Say who holds the lock; the holder may not have written its name yet."""
+    try:
+        holder = json.loads(text)
+        return f" by process {holder['pid']} on {holder['host']} since {holder['started']}"
+    except (ValueError, KeyError, TypeError):
+        return " by another process"

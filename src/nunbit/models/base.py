@@ -1,0 +1,81 @@
+"""What every network of nunbit's own promises, and the checks that several of them make.
+
+A network turns pictures into features and features into logits. The two halves can be called
+apart, and the last linear layer can be replaced: fine-tuning and explaining rest on this.
+
+Shapes: B batch, C channels, H and W pixels, F features, K classes.
+"""
+
+from torch import Tensor, nn
+
+from nunbit.errors import UsageError
+
+
+class Network(nn.Module):
+    """Base of the networks: a subclass builds its layers and writes `forward_features`."""
+
+    head_name = "head"  # attribute of the last linear layer; the texts call theirs fc2
+
+    def __init__(self, num_classes: int, num_features: int) -> None:
+        super().__init__()
+        self.num_classes, self.num_features = num_classes, num_features
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return features (B, F) of pictures x (B, C, H, W)."""
+        raise NotImplementedError
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return logits (B, K) of features (B, F)."""
+        logits: Tensor = self.get_submodule(self.head_name)(features)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, K) of pictures x (B, C, H, W)."""
+        return self.forward_head(self.forward_features(x))
+
+    def reset_head(self, num_classes: int) -> None:
+        """Replace the last linear layer by a new one with random weights, on the same device.
+
+        Build the optimizer afterwards: it would go on updating the weights that were thrown away.
+
+        Raises:
+            UsageError: fewer than one class.
+        """
+        if num_classes < 1:
+            raise UsageError(f"num_classes is {num_classes}; allowed: a whole number from 1")
+        weight = self.get_submodule(self.head_name).weight
+        assert isinstance(weight, Tensor)
+        head = nn.Linear(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
+        setattr(self, self.head_name, head)
+        self.num_classes = num_classes
+
+
+def flat_features(channels: int, image_size: tuple[int, int], poolings: int) -> int:
+    """Return the number of values that are left after halving the picture `poolings` times."""
+    height, width = (side >> poolings for side in image_size)
+    return channels * height * width
+
+
+def require_side(name: str, image_size: tuple[int, int], least: int) -> None:
+    """Refuse pictures of fewer than `least` pixels a side.
+
+    Raises:
+        UsageError: the picture is too small for the network.
+    """
+    if min(image_size) < least:
+        height, width = image_size
+        raise UsageError(
+            f"{name} needs {least} pixels a side or more; the pictures are {height}x{width}: "
+            f"set data.size to {least} or more"
+        )
+
+
+def require_count(option: str, value: int, *, even: bool = False) -> None:
+    """Refuse an option of the network that is no positive (even) number.
+
+    Raises:
+        UsageError: the value cannot be a number of channels or blocks.
+    """
+    least, kind = (2, "an even") if even else (1, "a whole")
+    if value < least or value % least:
+        raise UsageError(f"model.{option} is {value}; allowed: {kind} number from {least}")

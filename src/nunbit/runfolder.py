@@ -1,0 +1,193 @@
+"""The files of a run folder: who may write it, what is in it, and in which order it appears."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nunbit.bundle import MODEL_FILE
+from nunbit.checkpoint import FOLDER as CHECKPOINTS
+from nunbit.config import RunConfig
+from nunbit.data.splits import Dataset
+from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
+from nunbit.lock import LOCK_FILE, locked
+from nunbit.progress import Display
+from nunbit.storage import atomic_write, is_temporary, make_folder
+from nunbit.training.loop import EpochResult
+
+RUNS = Path("runs")
+CONFIG_FILE = "config.json"
+SPLIT_FILE = "split.csv"
+SKIPPED_FILE = "skipped.txt"
+RESULT_FILE = "result.json"
+METRICS_FILE = "metrics.jsonl"
+TIMINGS_FILE = "timings.jsonl"
+NAMED_DIFFERENCES = 3
+
+
+def next_run_dir(recipe: str) -> Path:
+    """Return the first free folder for a recipe: runs/birds-net, runs/birds-net-2, ..."""
+    base = recipe.replace("/", "-")
+    number = 1
+    while (path := RUNS / (base if number == 1 else f"{base}-{number}")).exists():
+        number += 1
+    return path
+
+
+@contextmanager
+def claim_new(run_dir: Path) -> Iterator[None]:
+    """Create and hold a new run folder for the block.
+
+    A run that fails before it wrote anything leaves no folder behind.
+
+    Raises:
+        CannotCreateError: it holds something already, or cannot be written.
+        LockedError: another process is writing it.
+    """
+    missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+    if run_dir.exists() and not run_dir.is_dir():
+        raise CannotCreateError(f"{run_dir} is a file; choose another --run-dir")
+    make_folder(run_dir)
+    with locked(run_dir):
+        if not _is_unborn(run_dir):
+            raise CannotCreateError(
+                f"{run_dir} exists and is not empty; choose another --run-dir, "
+                f"or go on with it: nunbit resume {run_dir}"
+            )
+        try:
+            yield
+        finally:
+            _remove_if_untouched(run_dir, missing)
+
+
+def _is_unborn(run_dir: Path) -> bool:
+    """Return whether a folder is empty, or holds only what a run writes before it counts as one."""
+    names = {path.name for path in run_dir.rglob("*")}
+    before = {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
+    return all(name in before or is_temporary(name) for name in names)
+
+
+def _remove_if_untouched(run_dir: Path, created: Sequence[Path]) -> None:
+    if run_dir not in created or not run_dir.exists():
+        return
+    if [path.name for path in run_dir.iterdir()] != [LOCK_FILE]:
+        return
+    (run_dir / LOCK_FILE).unlink()
+    for folder in created:  # innermost first
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # somebody else has put something there
+
+
+@contextmanager
+def claim_existing(run_dir: Path) -> Iterator[RunConfig]:
+    """Hold the folder of a run that began, and give its configuration.
+
+    Raises:
+        MissingInputError: no such run.
+        LockedError: another process is writing it.
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.is_file():
+        raise MissingInputError(f"{run_dir} is no run folder: it has no {CONFIG_FILE}")
+    with locked(run_dir):
+        yield RunConfig.from_json(path.read_text(encoding="utf-8"))
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Return whether a run ended; its result is the last thing that it writes."""
+    return (run_dir / RESULT_FILE).exists() and (run_dir / MODEL_FILE).exists()
+
+
+def read_result(run_dir: Path) -> dict[str, Any]:
+    """Return what a finished run wrote about itself."""
+    body: dict[str, Any] = json.loads((run_dir / RESULT_FILE).read_text(encoding="utf-8"))
+    return body
+
+
+def write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
+    """Write what is known before the first update; the configuration last, as it makes a run."""
+    atomic_write(run_dir / SPLIT_FILE, _split_table(dataset).encode())
+    if dataset.skipped:
+        lines = "".join(f"{fault.name}\t{fault.reason}\n" for fault in dataset.skipped)
+        atomic_write(run_dir / SKIPPED_FILE, lines.encode())
+    atomic_write(run_dir / CONFIG_FILE, config.to_json().encode())
+
+
+def write_result(run_dir: Path, body: dict[str, Any]) -> None:
+    """Write the result, which marks a run as finished."""
+    text = json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(run_dir / RESULT_FILE, text.encode())
+
+
+def require_same_data(run_dir: Path, dataset: Dataset) -> None:
+    """Refuse to go on with other pictures than the run began with.
+
+    Raises:
+        DataError: naming the first differences.
+    """
+    before = _rows((run_dir / SPLIT_FILE).read_text(encoding="utf-8"))
+    now = _rows(_split_table(dataset))
+    if before == now:
+        return
+    found = [f"{name} is gone" for name in before if name not in now]
+    found += [f"{name} is new" for name in now if name not in before]
+    found += [f"{name} changed" for name in now if name in before and before[name] != now[name]]
+    named = ", ".join(found[:NAMED_DIFFERENCES])
+    more = f" and {len(found) - NAMED_DIFFERENCES} more" if len(found) > NAMED_DIFFERENCES else ""
+    raise DataError(f"the data of {run_dir} changed since it began: {named}{more}")
+
+
+def _rows(table: str) -> dict[str, tuple[str, ...]]:
+    return {row[0]: tuple(row[1:]) for row in csv.reader(io.StringIO(table))}
+
+
+def _split_table(dataset: Dataset) -> str:
+    """Return which picture is in which split, with its digest, as CSV."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("picture", "label", "split", "digest"))
+    for part in ("train", "val", "test"):
+        pictures = getattr(dataset, part)
+        if pictures is not None:
+            labels = (dataset.class_names[i] for i in pictures.labels.tolist())
+            for name, label, digest in zip(pictures.names, labels, pictures.digests, strict=True):
+                writer.writerow((name, label, part, digest))
+    return table.getvalue()
+
+
+class EpochLog:
+    """Writes one line per epoch: results, which repeat bit for bit, apart from timings."""
+
+    def __init__(self, run_dir: Path, history: Sequence[EpochResult], display: Display) -> None:
+        """Begin the logs anew with the epochs that a checkpoint knows.
+
+        A line that a killed process wrote after its last checkpoint is written again by the epoch
+        that is trained again.
+        """
+        self._run_dir, self._display, self._warned = run_dir, display, False
+        self._attempt("w", history)
+
+    def add(self, result: EpochResult) -> None:
+        """Append one epoch. A log that cannot be written is no reason to end a training."""
+        self._attempt("a", [result])
+
+    def _attempt(self, mode: str, results: Sequence[EpochResult]) -> None:
+        try:
+            for name, fields in (
+                (METRICS_FILE, [r.metrics() for r in results]),
+                (TIMINGS_FILE, [r.timings() for r in results]),
+            ):
+                lines = "".join(json.dumps(f, allow_nan=False) + "\n" for f in fields)
+                with (self._run_dir / name).open(mode, encoding="utf-8") as log:
+                    log.write(lines)
+        except OSError as error:
+            if not self._run_dir.is_dir():
+                raise StorageError(f"the run folder {self._run_dir} is gone") from error
+            if not self._warned:
+                self._display.say(f"cannot write the log ({error.strerror}); training goes on")
+            self._warned = True

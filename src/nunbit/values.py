@@ -1,0 +1,119 @@
+"""Values as the command line and JSON give them, read as what a setting expects."""
+
+import json
+import math
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nunbit.errors import UsageError, did_you_mean
+
+Setting = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A span of training; both fields 0 mean never."""
+
+    seconds: float = 0.0
+    steps: int = 0
+
+    @staticmethod
+    def parse(text: str) -> "Interval":
+        """Read "30s", "5m", "1h", "200steps" or "off".
+
+        Raises:
+            ValueError: none of these.
+        """
+        if text == "off":
+            return Interval()
+        number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+        unit = text[len(number) :].strip()
+        if unit in ("step", "steps"):
+            steps = int(number)
+            if steps < 1:
+                raise ValueError(text)
+            return Interval(steps=steps)
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}.get(unit, math.nan)
+        if not 0 < seconds < math.inf:
+            raise ValueError(text)
+        return Interval(seconds=seconds)
+
+
+def literal(value: Setting) -> Setting:
+    """Read a network's option from the command line: 32, 0.4, true, or a word."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return value
+    return read if isinstance(read, (int, float, bool)) or read is None else value
+
+
+def typed(hint: Any, label: str, value: object) -> Any:
+    """Return a value as the type of a field, reading strings as the command line gives them.
+
+    Args:
+        hint: the field's annotation: int, float, bool, str, a Literal, or a mapping.
+        label: the field's dotted name, for the message.
+        value: what was given.
+
+    Raises:
+        UsageError: it cannot be read so.
+    """
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        allowed = typing.get_args(hint)
+        if value not in allowed:
+            raise UsageError(f"{label} is {value!r}; {did_you_mean(str(value), allowed)}")
+        return value
+    if origin is not None:
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{label} is {value!r}; allowed: an object of options")
+        return dict(value)
+    try:
+        return _READERS[hint](value)
+    except (ValueError, TypeError, OverflowError):
+        kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a text")
+        raise UsageError(f"{label} is {value!r}; allowed: {kind}") from None
+
+
+def _read_bool(value: object) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return words[str(value).lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+def _read_int(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise TypeError
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError
+    return int(value)
+
+
+def _read_float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _read_str(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+_READERS: dict[Any, Callable[[object], Any]] = {
+    int: _read_int,
+    float: _read_float,
+    bool: _read_bool,
+    str: _read_str,
+}

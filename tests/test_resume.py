@@ -1,0 +1,267 @@
+"""Going on: what is refused, what is repaired, and what people are told."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import nunbit
+from conftest import noisy_picture
+from nunbit import signals
+from nunbit.checkpoint import FOLDER, Checkpointer, _files, load_newest, read, restore
+from nunbit.cli import main
+from nunbit.config import RunConfig
+from nunbit.errors import DataError, DivergedError, LockedError, StorageError, UsageError
+from nunbit.lock import LOCK_FILE, locked
+from nunbit.models.registry import build_model
+from nunbit.runtime import choose_runtime
+from nunbit.storage import load_tensors, save_tensors
+from nunbit.training.optim import build_optimizer
+from nunbit.training.state import TrainState
+from nunbit.values import Interval
+
+
+@pytest.fixture
+def begun(colours: Path, quick: RunConfig, tmp_path: Path) -> Path:
+    """A run on the colours that ended, made to look as if it was killed before it was measured."""
+    config = quick.override({"train.checkpoint_every": "2steps", "train.batch_size": 16})
+    nunbit.train(config, data=colours, size=16, run_dir=tmp_path / "run", quiet=True)
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "model.safetensors").unlink()
+    return tmp_path / "run"
+
+
+def test_a_finished_run_is_left_alone(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = nunbit.resume(begun, quiet=True)
+    before = {p: p.read_bytes() for p in begun.rglob("*") if p.is_file() and p.name != LOCK_FILE}
+    assert main(["resume", str(begun), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "ended already" in err
+    assert json.loads(out)["test"] == first["test"]
+    after = {p: p.read_bytes() for p in begun.rglob("*") if p.is_file() and p.name != LOCK_FILE}
+    assert before == after
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest, older = _files(begun / FOLDER)
+    data = bytearray(newest.read_bytes())
+    data[-3] ^= 1
+    newest.write_bytes(bytes(data))
+    said: list[str] = []
+    found = load_newest(begun, said.append)
+    assert found is not None
+    assert found.path == older
+    assert "does not match its sha256" in said[0] or "do not match its sha256" in said[0]
+    assert "falling back" in said[0]
+    older.write_bytes(b"")
+    assert main(["resume", str(begun)]) == 65
+    assert "no checkpoint of" in capsys.readouterr().err
+
+
+def test_changed_data_is_refused_with_the_first_differences(
+    begun: Path, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (colours / "red" / "003.png").unlink()
+    noisy_picture((1, 2, 3), 77, (20, 16)).save(colours / "blue" / "new.png")
+    assert main(["resume", str(begun)]) == 65
+    line = capsys.readouterr().err
+    assert "red/003.png is gone" in line
+    assert "blue/new.png is new" in line
+
+
+def test_one_changed_picture_is_named(begun: Path, colours: Path) -> None:
+    noisy_picture((210, 50, 40), 4711, (20, 16)).save(colours / "red" / "003.png")
+    with pytest.raises(DataError, match=r"red/003\.png changed"):
+        nunbit.resume(begun, quiet=True)
+
+
+def test_no_run_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", str(tmp_path / "none")]) == 66
+    assert "is no run folder" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_network_changes_nothing(begun: Path) -> None:
+    checkpoint = load_newest(begun, print)
+    assert checkpoint is not None
+    model = build_model("net", num_classes=3, in_channels=3, image_size=(16, 16))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    optimizer = build_optimizer(model, RunConfig().optim)
+    with pytest.raises(DataError, match="of another network"):
+        restore(TrainState(model, optimizer), checkpoint)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+    begun: Path, tmp_path: Path
+) -> None:
+    path = _files(begun / FOLDER)[0]
+    tensors, body = load_tensors(path)
+    tensors["model/fc1.weight"][0, 0] = float("nan")
+    save_tensors(path, tensors, body)
+    with pytest.raises(DataError, match="not finite"):
+        read(path)
+    model = build_model("net", num_classes=3, in_channels=3, image_size=(16, 16))
+    torch.nn.init.constant_(model.get_submodule("fc1").bias, float("inf"))  # type: ignore[arg-type]
+    state = TrainState(model, build_optimizer(model, RunConfig().optim))
+    checkpointer = Checkpointer(tmp_path, Interval(steps=1), {})
+    with pytest.raises(DivergedError, match=r"model/fc1\.bias is not finite"):
+        checkpointer.save(state, [])
+    assert _files(tmp_path / FOLDER) == []
+
+
+def test_a_rate_that_explodes_is_stopped_and_named(
+    quick: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.json").write_text(quick.to_json())
+    words = ["--optim.name", "sgd", "--optim.lr", "100", "--optim.l2", "10", "--quiet"]
+    assert main(["train", "--config", "c.json", *words, "--run-dir", "r"]) == 65
+    line = capsys.readouterr().err
+    assert "learning rate 100" in line
+    assert "--optim.lr 10" in line
+    assert "digits/all/" in line, "the batch is named"
+    assert not (tmp_path / "r" / "model.safetensors").exists()
+
+
+def test_only_one_process_writes_a_run(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from nunbit.lock import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+    )
+    words = [sys.executable, "-c", code, str(begun)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert main(["resume", str(begun)]) == 75
+        line = capsys.readouterr().err
+        assert f"process {holder.pid} on {os.uname().nodename} since 20" in line
+        holder.kill()
+    assert main(["resume", str(begun), "--quiet"]) == 0, "the lock went with its holder"
+
+
+def test_a_process_does_not_lock_a_run_twice(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(LockedError, match="this process"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_the_thread_count_of_a_run_is_the_one_it_began_with(begun: Path) -> None:
+    config = RunConfig.from_json((begun / "config.json").read_text())
+    assert config.train.threads == 1
+    assert choose_runtime(config.train).threads == 1
+    card = load_tensors(_files(begun / FOLDER)[0])[1]["facts"]["config"]
+    assert card["train"]["threads"] == 1
+
+
+def test_a_second_signal_ends_at_once_and_handlers_come_back() -> None:
+    code = (
+        "import os, signal, sys\nfrom nunbit.signals import stop_requests\n"
+        "with stop_requests() as stop:\n"
+        "    signal.raise_signal(signal.SIGTERM); print(stop.received.name, flush=True)\n"
+        "    signal.raise_signal(signal.SIGTERM); print('never')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGTERM
+    assert done.stdout == "SIGTERM\n"
+    before = signal.getsignal(signal.SIGTERM)
+    with signals.stop_requests():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_training_in_a_thread_leaves_signals_alone(quick: RunConfig, tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            nunbit.train(quick, epochs=1, run_dir=tmp_path / "r", quiet=True)
+        except BaseException as error:  # noqa: BLE001  # handed to the main thread
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failures == []
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_training(
+    quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip  # one fixture a line would say no more
+    original = Path.open
+
+    def full(self: Path, mode: str = "r", *args: object, **kwargs: object) -> object:
+        if self.name == "metrics.jsonl":
+            raise OSError(28, "No space left on device")
+        return original(self, mode, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", full)
+    finished = nunbit.train(quick, run_dir=tmp_path / "r")
+    assert len(finished.epochs) == 2
+    assert capsys.readouterr().err.count("cannot write the log (No space left on device)") == 1
+
+
+def test_a_run_folder_that_vanishes_is_an_error(quick: RunConfig, tmp_path: Path) -> None:
+    config = quick.override({"train.checkpoint_every": "5steps"})
+
+    def vanish() -> None:
+        while not any((tmp_path / "r").glob("checkpoints/step-*")):
+            pass
+        shutil.rmtree(tmp_path / "r", ignore_errors=True)
+
+    thread = threading.Thread(target=vanish)
+    thread.start()
+    with pytest.raises(StorageError):
+        nunbit.train(config, epochs=200, run_dir=tmp_path / "r", quiet=True)
+    thread.join()
+
+
+def test_a_folder_killed_before_the_run_began_can_be_used(quick: RunConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    (folder / FOLDER).mkdir(parents=True)
+    (folder / "split.csv").write_text("torn")
+    (folder / ".config.json.12ab.tmp").write_text("{")
+    nunbit.train(quick, epochs=1, run_dir=folder, quiet=True)
+    assert not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["with spaces", "별 🌟", "x" * 200])
+def test_any_folder_name_will_do(name: str, quick: RunConfig, tmp_path: Path) -> None:
+    nunbit.train(quick, epochs=1, run_dir=tmp_path / name, quiet=True)
+    assert nunbit.evaluate(tmp_path / name, quiet=True).n == 359
+
+
+def test_a_failed_start_leaves_no_folder(quick: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        nunbit.train(quick, model="nett", run_dir=tmp_path / "a" / "b", quiet=True)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30s", Interval(seconds=30)),
+        ("1.5m", Interval(seconds=90)),
+        ("2h", Interval(seconds=7200)),
+        ("200steps", Interval(steps=200)),
+        ("1 step", Interval(steps=1)),
+        ("off", Interval()),
+    ],
+)
+def test_intervals(text: str, expected: Interval) -> None:
+    assert Interval.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "30", "0s", "-1s", "0steps", "1.5steps", "soon", "infs"])
+def test_wrong_intervals_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="30s, 5m"):
+        RunConfig().override({"train.checkpoint-every": text})
