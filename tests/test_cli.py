@@ -13,7 +13,7 @@ from nunbit import cli
 from nunbit.cli import main, split_settings
 from nunbit.errors import UsageError
 
-COMMANDS = ("train", "predict", "evaluate", "models", "recipes", "settings")
+COMMANDS = ("train", "predict", "evaluate", "import", "models", "recipes", "settings")
 QUICK = ["--train.epochs", "1", "--model", "net", "--train.threads=1", "--train.device=cpu"]
 
 

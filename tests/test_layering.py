@@ -16,13 +16,14 @@ GROUPS = (
     ("metrics", "evaluation"),
     ("training", "checkpoint"),
     ("bundle",),
-    ("run", "runfolder"),
+    ("run", "runfolder", "legacy"),
     ("comparison", "explain", "finetune", "tune", "export", "serve"),
     ("report",),
     ("api",),
-    ("cli", "__main__", "__init__"),
+    ("cli", "examples", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group}
+UNPICKLER = ROOT / "legacy" / "child.py"  # a process of its own, with limits
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST_FILE, LONGEST_FUNCTION = 350, 50
 
@@ -58,7 +59,8 @@ def test_no_source_calls_forward_or_runs_foreign_code() -> None:
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
                 assert name not in forbidden, f"{path.name} calls {name}()"
-                assert ast.unparse(node.func) != "torch.load", f"{path.name} calls torch.load"
+                is_foreign = ast.unparse(node.func) == "torch.load" and path != UNPICKLER
+                assert not is_foreign, f"{path.name} calls torch.load"
 
 
 def test_files_and_functions_stay_short() -> None:

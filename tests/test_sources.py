@@ -40,8 +40,9 @@ def test_digits_are_split_by_class_and_normalised_by_training_pictures_only() ->
     assert data.class_names == tuple("0123456789")
     x = data.preprocess.normalize(data.train.images)
     assert x.shape == (1295, 1, 8, 8)
-    assert abs(float(x.mean())) < 0.01
-    assert abs(float(x.std()) - 1) < 0.01
+    # Statistics of the test split, or of all pictures, would be off by more than this.
+    assert abs(float(x.double().mean())) < 1e-5
+    assert abs(float(x.double().std()) - 1) < 1e-4
     shares = data.test.labels.bincount() / data.train.labels.bincount()
     assert 0.2 < float(shares.min()) < float(shares.max()) < 0.31
     names = [set(part.names) for part in (data.train, data.val, data.test) if part]

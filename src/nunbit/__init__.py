@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nunbit.api import evaluate, load, predict, resume, train
+    from nunbit.api import evaluate, import_weights, load, predict, resume, train
     from nunbit.bundle import Classifier
     from nunbit.config import RunConfig
     from nunbit.errors import NunbitError
@@ -23,6 +23,7 @@ _PUBLIC = {
     "predict": "nunbit.api",
     "evaluate": "nunbit.api",
     "resume": "nunbit.api",
+    "import_weights": "nunbit.api",
     "Classifier": "nunbit.bundle",
     "RunConfig": "nunbit.config",
     "NunbitError": "nunbit.errors",
@@ -38,6 +39,7 @@ __all__ = [
     "build_model",
     "evaluate",
     "get_recipe",
+    "import_weights",
     "load",
     "predict",
     "register_model",

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nunbit.bundle import Classifier, Picture, Prediction, find_pictures, load_classifier
-from nunbit.config import ModelConfig, RunConfig, section_fields
+from nunbit.config import DataConfig, ModelConfig, RunConfig, section_fields
 from nunbit.data.named import NAMED
+from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
 from nunbit.errors import DataError, UsageError, did_you_mean
+from nunbit.legacy.convert import Imported, convert
 from nunbit.metrics import Metrics, measure
 from nunbit.models.registry import build_model, list_models
 from nunbit.models.summary import Summary, summarize
@@ -99,22 +101,72 @@ def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = F
 
     Raises:
         MissingInputError: the data is not there.
+        UsageError: no data, and an imported model, which knows of none.
         DataError: it has other classes, pictures that cannot be read, or it is the training data
             but has changed since.
     """
     classifier, display = load_classifier(run), Display(quiet=quiet)
-    config = RunConfig.from_json(json.dumps(classifier.card["config"]))
+    trained = classifier.card.get("config")
+    config = RunConfig() if trained is None else RunConfig.from_json(json.dumps(trained))
+    if data is None and trained is None:
+        raise UsageError(f"{run} does not say what it was trained on; add --data SOURCE")
     spec = config.data.source if data is None else str(data)
     source = open_source(spec)
-    if not _same_source(spec, config.data.source):
+    if trained is None or not _same_source(spec, config.data.source):
         images = classifier.read(source, display.track)
     else:
         dataset = open_dataset(source, config.data, classifier.runtime.threads, display.track)
-        if dataset.fingerprint != classifier.card["data"]["fingerprint"]:
+        recorded = classifier.card.get("data") or {}
+        if dataset.fingerprint != recorded.get("fingerprint"):
             raise DataError(f"{spec} has changed since the training: its test part is not known")
         images = dataset.test
     logits = classifier.logits(images.images, config.eval.batch_size)
     return measure(logits, images.labels, classifier.class_names)
+
+
+def import_weights(
+    weights: str | Path,
+    model: str,
+    *,
+    classes: Sequence[str] | None = None,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    output: str | Path | None = None,
+    **settings: Setting,
+) -> Imported:
+    """Make a model file of a state dict that `torch.save` wrote; see docs/import.md.
+
+    Args:
+        weights: a .pt or .pth file; it is checked, and unpickled in a process with limits.
+        model: the network that the weights belong to.
+        classes: names in the order of the outputs; by default 0, 1, ...
+        mean: of pixels in [0, 1], one number or one a channel, as the training subtracted it.
+        std: likewise, as the training divided by it.
+        output: a new file; by default the weights' name with .safetensors.
+        settings: `size` (32), `channels` (3), `resize`, and options as `model__width=32`.
+
+    Raises:
+        NunbitError: a file that is refused, weights that do not fit, wrong settings, or an output
+            that exists.
+    """
+    given = {_dotted(name): value for name, value in settings.items()}
+    allowed = ("data.size", "data.channels", "data.resize")
+    for name in given:
+        if name not in allowed and not name.startswith("model."):
+            raise UsageError(f"'{name}' is not used by an import; {did_you_mean(name, allowed)}")
+    start = RunConfig(data=DataConfig(size=32, channels=3), model=ModelConfig(name=model))
+    config = start.override(given)
+    count = config.data.channels
+    preprocess = Preprocess(
+        height=config.data.size,
+        width=config.data.size,
+        channels=count,
+        resize=config.data.resize,
+        mean=(mean,) * count if isinstance(mean, int | float) else tuple(mean),
+        std=(std,) * count if isinstance(std, int | float) else tuple(std),
+    )
+    path = Path(weights).with_suffix(".safetensors") if output is None else Path(output)
+    return convert(Path(weights), config.model, classes, preprocess, path)
 
 
 def models() -> dict[str, list[dict[str, str]]]:

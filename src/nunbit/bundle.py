@@ -10,21 +10,25 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nunbit.config import TrainConfig
+from nunbit.config import ModelConfig, TrainConfig
 from nunbit.data.decode import BadPictureError, decode
 from nunbit.data.folder import picture_files
 from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
-from nunbit.errors import DataError, MissingInputError
+from nunbit.errors import DataError, MissingInputError, NunbitError
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import Metrics, measure
+from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.storage import load_tensors, save_tensors
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.safetensors"
+MAX_CLASSES = 100_000
+MAX_NAME = 255  # characters, as in names of folders
+SPARE_NUMBERS = 1_000_000  # buffers that are not stored with the weights
 Picture = str | Path | Image.Image | np.ndarray[Any, Any]
 
 
@@ -171,20 +175,50 @@ def load_classifier(run: Path | str) -> Classifier:
         version = card.get("format_version")
         raise DataError(f"{path} has format {version}; this nunbit reads {FORMAT_VERSION}")
     try:
-        model, class_names = card["model"], card["class_names"]
         preprocess = Preprocess.from_dict(card["preprocess"])
-        with torch.random.fork_rng(devices=[]):  # the random weights are replaced at once
-            module = build_model(
-                model["name"],
-                num_classes=len(class_names),
-                in_channels=preprocess.channels,
-                image_size=(preprocess.height, preprocess.width),
-                args=model["args"],
-            )
-        module.load_state_dict(tensors, strict=True)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path} does not describe its own weights: {error}") from error
-    return Classifier(module, class_names, preprocess, card)
+        require_class_names(card["class_names"], DataError)
+        if not all(isinstance(card.get(key), dict | None) for key in ("config", "data")):
+            raise DataError("config and data are no objects")
+        module = _restored(card, preprocess, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error)[:300]  # what a stranger wrote may be long
+        raise DataError(f"{path} does not describe its own weights: {reason}") from error
+    return Classifier(module, card["class_names"], preprocess, card)
+
+
+def require_class_names(names: Any, kind: type[NunbitError]) -> None:
+    """Refuse what is not a list of different names.
+
+    Raises:
+        NunbitError: of the given kind, with what is allowed.
+    """
+    is_list = isinstance(names, list | tuple) and 0 < len(names) <= MAX_CLASSES
+    if not is_list or not all(isinstance(n, str) and 0 < len(n) <= MAX_NAME for n in names):
+        raise kind(f"class names are 1 to {MAX_CLASSES:,} texts of up to {MAX_NAME} characters")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise kind(f"two classes are named '{twice}'; class names are all different")
+
+
+def _restored(
+    card: Mapping[str, Any], preprocess: Preprocess, tensors: Mapping[str, Tensor]
+) -> nn.Module:
+    """Build the network that a card describes, if it is no larger than the weights beside it."""
+    model, classes = ModelConfig(**card["model"]), len(card["class_names"])
+    if classes not in {tensor.shape[0] for tensor in tensors.values() if tensor.ndim}:
+        raise DataError(f"{classes:,} class names, but no layer has as many outputs")
+    # Twice: weights that layers share are stored once a name but registered at each.
+    most = 2 * sum(tensor.numel() for tensor in tensors.values()) + SPARE_NUMBERS
+    with torch.random.fork_rng(devices=[]), limited_size(most):  # its random weights are replaced
+        module = build_model(
+            model.name,
+            num_classes=classes,
+            in_channels=preprocess.channels,
+            image_size=(preprocess.height, preprocess.width),
+            args=model.args,
+        )
+    module.load_state_dict(tensors, strict=True)
+    return module
 
 
 def find_pictures(paths: Sequence[str]) -> list[Path]:

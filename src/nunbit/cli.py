@@ -11,42 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from nunbit.config import SECTIONS
-from nunbit.errors import NunbitError, UsageError, did_you_mean
+from nunbit.config import split_settings
+from nunbit.errors import NunbitError, UsageError
+from nunbit.examples import EXAMPLES
 from nunbit.values import Setting
 
 Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
-
-EXAMPLES = {
-    "train": """Examples:
-  nunbit train                        digits, in seconds
-  nunbit train birds/net              the texts' network, bird or airplane
-  nunbit train --data photos/         a folder with one folder per class
-  nunbit train birds/net --train.epochs 5 --optim.lr 0.02
-  nunbit train --config runs/digits-cnn/config.json
-
-Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them.""",
-    "resume": """Examples:
-  nunbit resume runs/birds-net""",
-    "predict": """Examples:
-  nunbit predict runs/digits-cnn photo.jpg
-  nunbit predict runs/photos-cnn holiday/ --json
-  cat photo.jpg | nunbit predict runs/photos-cnn -""",
-    "evaluate": """Examples:
-  nunbit evaluate runs/digits-cnn     its own held-out test split
-  nunbit evaluate runs/photos-cnn --data more-photos/""",
-    "models": """Examples:
-  nunbit models
-  nunbit models net
-  nunbit models net --model.width 32 --classes 10
-  nunbit models timm:resnet18 --size 224""",
-    "recipes": """Examples:
-  nunbit recipes
-  nunbit recipes --json""",
-    "settings": """Examples:
-  nunbit settings
-  nunbit settings --json""",
-}
 
 app = App(
     name="nunbit",
@@ -182,6 +152,51 @@ def evaluate(
     return metrics.to_dict()
 
 
+@app.command(name="import", help_epilogue=EXAMPLES["import"])
+def import_(
+    weights: Path,
+    /,
+    *,
+    model: str,
+    classes: str | None = None,
+    size: int = 32,
+    channels: int = 3,
+    mean: str = "0",
+    std: str = "1",
+    file: Annotated[Path | None, Parameter(name="--output")] = None,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """Make a model file of a state dict that torch.save wrote.
+
+    Args:
+        weights: A .pt or .pth file, which is read in a process of its own, with limits.
+        model: The network that the weights belong to.
+        classes: Names in the order of the outputs, with commas; the default is 0,1,...
+        size: Side of the pictures in pixels.
+        channels: 1 for grey, 3 for colour.
+        mean: What the training subtracted from pixels in [0, 1]; one number or one a channel.
+        std: What the training divided by.
+        file: A new file; the default is the name of the weights with .safetensors.
+        output: How to answer.
+        settings: Options of the network as --model.OPTION VALUE.
+    """
+    from nunbit import api
+
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    given: dict[str, Any] = {"data.size": size, "data.channels": channels, **(settings or {})}
+    given |= {"mean": _numbers("mean", mean), "std": _numbers("std", std)}
+    made = api.import_weights(weights, model, classes=names, output=file, **given)
+    result = made.to_dict()
+    _say(
+        output,
+        f"{result['model']}, {result['parameters']:,} parameters, {len(result['classes'])} classes",
+        f"model:  {made.path}",
+        f"next:   nunbit evaluate {made.path} --data SOURCE",
+    )
+    return result
+
+
 @app.command(help_epilogue=EXAMPLES["models"])
 def models(
     name: str | None = None,
@@ -277,33 +292,6 @@ def _run(
     return 0
 
 
-def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]:
-    """Take `--SECTION.FIELD VALUE` and `--SECTION.FIELD=VALUE` out of the words of a command.
-
-    A setting without a value is a switch and means true.
-
-    Raises:
-        UsageError: an unknown section.
-    """
-    rest: list[str] = []
-    given: dict[str, Setting] = {}
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        name, equals, value = word[2:].partition("=")
-        section = name.partition(".")[0]
-        if not word.startswith("--") or "." not in name:
-            rest.append(word)
-            continue
-        if section not in SECTIONS:
-            raise UsageError(f"no setting '--{name}'; {did_you_mean(section, SECTIONS)}")
-        if not equals:
-            is_switch = not queue or queue[0].startswith("--")
-            value = "true" if is_switch else queue.pop(0)
-        given[name] = value
-    return rest, given
-
-
 def _result_lines(result: dict[str, Any]) -> list[str]:
     test, run_dir = result["test"], Path(result["run_dir"])
     low, high = test["ci95"]
@@ -329,6 +317,15 @@ def _fail(message: str, code: int) -> int:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _numbers(name: str, text: str) -> float | list[float]:
+    """Read one number, or several with commas."""
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--{name} is {text!r}; allowed: numbers with commas") from None
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _read_text(path: Path) -> str:

@@ -8,19 +8,20 @@ is made, so that no wrong setting reaches the training. This module never import
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nunbit.errors import UsageError, did_you_mean
-from nunbit.values import Interval, Setting, literal, typed
+from nunbit.values import Interval, Setting, is_plain, literal, typed
 
 FORMAT_VERSION = 1
 
 
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:
     if not ok:
-        raise UsageError(f"{name} is {value!r}; allowed: {allowed}")
+        shown = f"{value!r:.200}"  # a configuration from elsewhere may hold anything
+        raise UsageError(f"{name} is {shown}; allowed: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +74,14 @@ class ModelConfig:
     """A registered network (`nunbit models`), or timm:NAME, or torchvision:NAME."""
     args: Mapping[str, Setting] = field(default_factory=dict)
     """Options of the builder by name; on the command line --model.width 32."""
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.name, str), "model.name", self.name, "the name of a network")
+        _require(isinstance(self.args, Mapping), "model.args", self.args, "an object of options")
+        for key, value in self.args.items():
+            is_name = isinstance(key, str) and key.isidentifier() and len(key) <= 100
+            _require(is_name, "an option of the model", key, "a name such as width")
+            _require(is_plain(value), f"model.{key}", value, "a number up to 100000, text or truth")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,6 +184,11 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
+    def __post_init__(self) -> None:
+        # The name becomes part of a folder's name.
+        ok = self.recipe.isprintable() and 0 < len(self.recipe) <= 100 and self.recipe[0] != "."
+        _require(ok, "recipe", self.recipe, "a name of up to 100 characters, without a first dot")
+
     def override(self, settings: Mapping[str, Setting]) -> "RunConfig":
         """Return a copy with fields replaced by dotted name.
 
@@ -215,14 +229,14 @@ class RunConfig:
         """
         try:
             body = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"the configuration is not JSON: {error}") from error
         if not isinstance(body, dict):
             raise UsageError("the configuration is not a JSON object with sections")
         version = body.pop("format_version", FORMAT_VERSION)
         if version != FORMAT_VERSION:
             raise UsageError(f"configuration format {version}; this nunbit reads {FORMAT_VERSION}")
-        recipe = str(body.pop("recipe", "custom"))
+        recipe = typed(str, "recipe", body.pop("recipe", "custom"))
         settings: dict[str, Any] = {}
         for section, fields in body.items():
             if section not in SECTIONS or not isinstance(fields, dict):
@@ -258,6 +272,33 @@ def describe_settings() -> list[dict[str, str]]:
             value = str(getattr(default, name))
             rows.append({"name": f"{section}.{name}", "default": value, "meaning": meaning})
     return rows
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]:
+    """Take `--SECTION.FIELD VALUE` and `--SECTION.FIELD=VALUE` out of the words of a command.
+
+    A setting without a value is a switch and means true.
+
+    Raises:
+        UsageError: an unknown section.
+    """
+    rest: list[str] = []
+    given: dict[str, Setting] = {}
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name, equals, value = word[2:].partition("=")
+        section = name.partition(".")[0]
+        if not word.startswith("--") or "." not in name:
+            rest.append(word)
+            continue
+        if section not in SECTIONS:
+            raise UsageError(f"no setting '--{name}'; {did_you_mean(section, SECTIONS)}")
+        if not equals:
+            is_switch = not queue or queue[0].startswith("--")
+            value = "true" if is_switch else queue.pop(0)
+        given[name] = value
+    return rest, given
 
 
 def _typed_field(section: str, name: str, value: object) -> Any:

@@ -16,7 +16,7 @@ from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.sources import open_source
-from nunbit.data.splits import Dataset, open_dataset
+from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
 from nunbit.errors import DivergedError, StoppedError
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import Metrics, measure
@@ -181,7 +181,13 @@ class _Training:
 
 def _read(config: RunConfig, runtime: Runtime, display: Display) -> Dataset:
     source = open_source(config.data.source)
-    dataset = open_dataset(source, config.data, runtime.threads, display.track)
+    try:
+        dataset = open_dataset(source, config.data, runtime.threads, display.track)
+    except UnreadableError as error:
+        if len(error.skipped) > NAMED_FAULTS:  # the error's one line cannot name all of them
+            for fault in error.skipped:
+                display.say(f"cannot read {fault.name}: {fault.reason}")
+        raise
     for fault in dataset.skipped:
         display.say(f"left out {fault.name}: {fault.reason}")
     if dataset.leaks:

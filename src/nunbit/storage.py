@@ -22,6 +22,8 @@ from nunbit.errors import CannotCreateError, DataError, MissingInputError, Stora
 
 METADATA_KEY = "nunbit"
 DIGEST_KEY = "sha256"
+# What foreign JSON raises: json recurses as deep as its text.
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -111,22 +113,41 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         MissingInputError: no such file.
         DataError: not such a file, or damaged: nothing of it was used.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise MissingInputError(f"no file {path}") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    data = _read_regular(path)
     try:
         tensors = safetensors.torch.load(data)
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size])["__metadata__"]
         text, expected = header[METADATA_KEY], header[DIGEST_KEY]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        text.encode()
+    except (SafetensorError, *_WRONG) as error:
         raise DataError(f"{path} is not a nunbit file ({_kind(data)})") from error
     if digest(tensors, text) != expected:
         raise DataError(f"{path} is damaged: its contents do not match its sha256")
-    return tensors, json.loads(text)
+    return tensors, _object(text, path)
+
+
+def _read_regular(path: Path) -> bytes:
+    """Return the bytes of a file; a FIFO would be waited for."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DataError(f"{path} is not a regular file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MissingInputError(f"no file {path}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _object(text: str, path: Path) -> dict[str, Any]:
+    """Read the metadata of a verified file: anybody can compute a hash."""
+    try:
+        body = json.loads(text)
+        if isinstance(body, dict):
+            return body
+    except _WRONG as error:
+        raise DataError(f"{path} has metadata that cannot be read") from error
+    raise DataError(f"{path} has metadata that are no JSON object")
 
 
 def _kind(data: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nunbit.errors import UsageError, did_you_mean
 
 Setting = str | int | float | bool | None
+MAX_OPTION = 100_000  # of a number among the options of a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ def literal(value: Setting) -> Setting:
     except ValueError:
         return value
     return read if isinstance(read, (int, float, bool)) or read is None else value
+
+
+def is_plain(value: object) -> bool:
+    """Return whether a network's option is a short text, a truth value, or a number of sane size.
+
+    A network with a width of a billion would be built before it was found not to fit.
+    """
+    if isinstance(value, int | float):
+        return abs(value) <= MAX_OPTION  # false for NaN
+    return value is None or (isinstance(value, str) and len(value) <= 100)
 
 
 def typed(hint: Any, label: str, value: object) -> Any:

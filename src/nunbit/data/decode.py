@@ -79,8 +79,9 @@ def to_mode(image: Image.Image, mode: Mode) -> Image.Image:
 def _open_regular(path: Path) -> IO[bytes]:
     """Open a regular file; opening a FIFO would wait for ever."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadPictureError("not a regular file")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise BadPictureError("a folder" if stat.S_ISDIR(mode) else "not a regular file")
         return path.open("rb")
     except OSError as error:
         raise BadPictureError(error.strerror or str(error)) from error

@@ -99,8 +99,10 @@ def picture_files(folder: Path) -> Iterator[Path]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        for name in sorted(files):
+        # A folder that is named as a picture is given as one, so that it is found unreadable.
+        odd = [name for name in folders if Path(name).suffix.lower() in SUFFIXES]
+        folders[:] = sorted(name for name in folders if not (_is_hidden(name) or name in odd))
+        for name in sorted(files + odd):
             if not _is_hidden(name):
                 yield Path(where, name)
 

@@ -1,6 +1,8 @@
 """The IDX files of MNIST and its relatives: http://yann.lecun.com/exdb/mnist."""
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,16 @@ def read_idx(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         DataError: not IDX, another element type, or not as long as its header says.
     """
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                data = file.read(MAX_BYTES + 1)
-        else:
-            data = path.read_bytes()
-    except (OSError, EOFError) as error:
+        if not path.is_file():  # opening a FIFO would wait for ever
+            raise OSError("not a regular file")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise DataError(f"{path} is not an IDX file of unsigned bytes")
     header = 4 + 4 * data[3]
     shape = tuple(int(n) for n in np.frombuffer(data[4:header], dtype=">u4"))
-    if len(shape) != data[3] or len(data) != header + int(np.prod(shape, dtype=np.int64)):
+    if len(shape) != data[3] or len(data) != header + math.prod(shape):
         raise DataError(f"{path} is cut off or too long for its header {shape}")
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)

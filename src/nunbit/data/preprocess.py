@@ -10,7 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from nunbit.data.decode import BACKGROUND, Mode, to_mode
-from nunbit.errors import DataError
+from nunbit.errors import DataError, UsageError
+
+MAX_SIDE = 1024  # pixels, as in the settings
+MAX_VALUE = 100  # of mean and std; pixels go from 0 to 1
+RESIZES = ("crop", "squash", "pad")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +33,18 @@ class Preprocess:
     """Per channel, of pixels scaled to [0, 1]; subtracted."""
     std: tuple[float, ...]
     """Per channel, of pixels scaled to [0, 1]; divided by."""
+
+    def __post_init__(self) -> None:
+        for name, side in (("height", self.height), ("width", self.width)):
+            _require(type(side) is int and 1 <= side <= MAX_SIDE, name, side, f"1 to {MAX_SIDE}")
+        is_known = type(self.channels) is int and self.channels in (1, 3)
+        _require(is_known, "channels", self.channels, "1 or 3")
+        _require(self.resize in RESIZES, "resize", self.resize, ", ".join(RESIZES))
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            are_numbers = all(type(v) in (int, float) and abs(v) <= MAX_VALUE for v in values)
+            _require(are_numbers, name, values, f"numbers up to {MAX_VALUE}")
+            _require(len(values) == self.channels, name, values, f"{self.channels}, one a channel")
+        _require(all(value > 0 for value in self.std), "std", self.std, "above 0")
 
     @property
     def mode(self) -> Mode:
@@ -75,10 +91,17 @@ class Preprocess:
         """Read what `to_dict` gave.
 
         Raises:
-            DataError: a missing or foreign field.
+            DataError: a missing or foreign field, or a value that is out of bounds.
         """
         try:
+            if not all(isinstance(fields[name], list | tuple) for name in ("mean", "std")):
+                raise TypeError("mean and std are lists of numbers")
             lists = {name: tuple(fields[name]) for name in ("mean", "std")}
             return cls(**{**fields, **lists})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, UsageError) as error:
             raise DataError(f"the model file's preprocessing is not understood: {error}") from error
+
+
+def _require(ok: bool, name: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise UsageError(f"{name} is {str(value)[:80]}; allowed: {allowed}")

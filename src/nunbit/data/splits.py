@@ -18,6 +18,14 @@ MIXED_SIZE = 64  # side in pixels for sources whose pictures differ in size
 NAMED_FAULTS = 5  # how many bad pictures an error names; the rest is counted
 
 
+class UnreadableError(DataError):
+    """Pictures that cannot be read; the text names the first, `skipped` holds all."""
+
+    def __init__(self, skipped: Sequence[Skipped]) -> None:
+        super().__init__(_name_faults(skipped))
+        self.skipped = tuple(skipped)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Everything a run reads: three splits of pictures in memory, and how they were made."""
@@ -39,13 +47,14 @@ def open_dataset(source: Source, config: DataConfig, threads: int, track: Track)
     """Read a source, split it, and measure the normalisation on its training split only.
 
     Raises:
-        DataError: unreadable pictures (unless `skip_bad`), or classes too small to split.
+        UnreadableError: unreadable pictures (unless `skip_bad`).
+        DataError: classes too small to split.
     """
     preprocess = plain_preprocess(source, config)
     loaded = {part: load(p, preprocess, threads, track) for part, p in source.parts.items()}
     skipped = tuple(fault for part in loaded.values() for fault in part.skipped)
     if skipped and not config.skip_bad:
-        raise DataError(_name_faults(skipped))
+        raise UnreadableError(skipped)
     train, val, test = assign(loaded, config, source.class_names)
     held_out = {digest for part in (val, test) if part is not None for digest in part.digests}
     kept = [i for i, digest in enumerate(train.digests) if digest not in held_out]

@@ -16,6 +16,13 @@ from nunbit.values import Setting
 
 Builder = Callable[..., nn.Module]
 BUILDERS: dict[str, Builder] = {}
+# Options of the zoos that fetch or open files; a configuration from elsewhere may hold any option.
+WEIGHT_OPTIONS = frozenset(
+    {
+        "cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
+        "pretrained_backbone", "progress", "weights", "weights_backbone",
+    }
+)  # fmt: skip  # a list of words
 SHAPE_ARGUMENTS = ("num_classes", "in_channels", "image_size")
 
 
@@ -132,7 +139,9 @@ def _build_from_zoo(
         if in_channels != 3:
             raise UsageError(f"torchvision:{name} takes colour; add --data.channels 3")
     else:
-        raise UsageError(f"no zoo '{zoo}'; allowed: timm:NAME, torchvision:NAME")
+        raise UsageError(f"no zoo '{zoo[:80]}'; allowed: timm:NAME, torchvision:NAME")
+    for option in WEIGHT_OPTIONS & set(args):
+        raise UsageError(f"model.{option} is not allowed: a network's options never name files")
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3)
         raise UsageError(f"{zoo} has no network '{name}'; near: {', '.join(near) or 'none'}")

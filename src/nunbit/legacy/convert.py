@@ -1,0 +1,191 @@
+"""From a state dict of torch.save to a nunbit model file."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from nunbit.bundle import Classifier, require_class_names
+from nunbit.config import ModelConfig, TrainConfig
+from nunbit.data.preprocess import Preprocess
+from nunbit.errors import CannotCreateError, DataError, UsageError
+from nunbit.legacy.archive import RefusedError, check_archive, snapshot
+from nunbit.models.registry import build_model
+from nunbit.models.summary import count_parameters
+from nunbit.runtime import choose_runtime, versions
+
+TIMEOUT_SECONDS = 300
+OLDEST_TORCH = (2, 10)  # before it the restricted reader corrupted memory (CVE-2026-24747)
+NAMED_DIFFERENCES = 3
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model file that was made of foreign weights."""
+
+    path: Path
+    classifier: Classifier
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        card = self.classifier.card
+        return {
+            "model_file": str(self.path),
+            "model": card["model"]["name"],
+            "parameters": count_parameters(self.classifier.module),
+            "classes": list(self.classifier.class_names),
+            "source": card["source"],
+        }
+
+
+def convert(
+    weights: Path,
+    model: ModelConfig,
+    class_names: Sequence[str] | None,
+    preprocess: Preprocess,
+    output: Path,
+) -> Imported:
+    """Check, read and save foreign weights; nothing is written unless all of them fit.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: not a plain state dict, not this network's, or weights that are not finite.
+        UsageError: an unknown network or option, wrong class names, or a torch that is too old.
+        CannotCreateError: the output is there already.
+    """
+    require_class_names(class_names or ("any",), UsageError)
+    if output.exists():
+        raise CannotCreateError(f"{output} exists already; choose another --output")
+    with tempfile.TemporaryDirectory(prefix="nunbit-import-") as name:
+        folder = Path(name)
+        sha256 = snapshot(weights, folder / "source")
+        try:
+            check_archive(folder / "source")
+            read_in_child(folder / "source", folder / "target")
+        except RefusedError as error:
+            raise DataError(f"{weights} is refused: {error}") from error
+        shapes = _shapes(folder / "target")
+        known = class_names or [str(i) for i in range(_count_classes(model, preprocess, shapes))]
+        module = _build(model, preprocess, len(known))
+        _require_fit(weights, shapes, _shapes_of(module), class_names is not None)
+        _apply(weights, module, safetensors.torch.load_file(folder / "target"))
+        size = (folder / "source").stat().st_size
+    card = {
+        "recipe": "imported",
+        "model": {"name": model.name, "args": dict(model.args)},
+        "metrics": {},  # nothing was measured here
+        "config": None,  # how it was trained is not known
+        "data": None,
+        "source": {"file": weights.name, "bytes": size, "sha256": sha256},
+        "versions": versions(),
+    }
+    runtime = choose_runtime(TrainConfig(device="cpu", precision="fp32"))
+    classifier = Classifier(module, known, preprocess, card, runtime)
+    classifier.save(output)
+    return Imported(output, classifier)
+
+
+def read_in_child(source: Path, target: Path) -> None:
+    """Unpickle in a process of its own that has limits, and leave the tensors in `target`.
+
+    Raises:
+        RefusedError: the file is refused, or needs more than the limits allow.
+        UsageError: torch is too old to be trusted with foreign files.
+    """
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < OLDEST_TORCH:
+        needed = ".".join(map(str, OLDEST_TORCH))
+        raise UsageError(f"importing needs torch {needed} or newer; this is {torch.__version__}")
+    # -P: a torch.py that lies beside the weights is not imported.
+    command = [sys.executable, "-P", "-m", "nunbit.legacy.child", str(source), str(target)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RefusedError(f"reading it takes more than {TIMEOUT_SECONDS} seconds") from None
+    if done.returncode != 0:
+        reason = done.stdout.decode(errors="replace")
+        raise RefusedError(reason or "reading it needs more time, memory or rights than weights do")
+
+
+def _build(model: ModelConfig, preprocess: Preprocess, classes: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # the random weights are replaced at once
+        return build_model(
+            model.name,
+            num_classes=classes,
+            in_channels=preprocess.channels,
+            image_size=(preprocess.height, preprocess.width),
+            args=model.args,
+        )
+
+
+def _shapes(path: Path) -> Shapes:
+    """Return the shapes in a safetensors file without reading its tensors."""
+    with safetensors.safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+
+
+def _shapes_of(module: nn.Module) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _count_classes(model: ModelConfig, preprocess: Preprocess, given: Shapes) -> int:
+    """Return how many classes weights were trained for: what differs from a network for two."""
+    expected = _shapes_of(_build(model, preprocess, 2))
+    different = [name for name in expected if given.get(name, expected[name]) != expected[name]]
+    counts = {given[name][0] for name in different if given[name] and expected[name][:1] == (2,)}
+    return counts.pop() if len(counts) == 1 else 2
+
+
+def _require_fit(weights: Path, given: Shapes, needed: Shapes, has_classes: bool) -> None:
+    """Refuse weights whose names or shapes are not the network's.
+
+    Raises:
+        DataError: naming the first of each kind.
+    """
+    faults = [f"{name} is missing" for name in needed if name not in given]
+    faults += [f"{name!r} is foreign" for name in given if name not in needed]
+    faults += [
+        f"{name} is {_say(given[name])}, needed {_say(needed[name])}"
+        for name in needed
+        if name in given and given[name] != needed[name]
+    ]
+    if faults:
+        named = "; ".join(fault[:120] for fault in faults[:NAMED_DIFFERENCES])
+        count = len(faults) - NAMED_DIFFERENCES
+        more = f"; and {count} more" if count > 0 else ""
+        what = "--model, its options, --size, --channels" + (", --classes" * has_classes)
+        raise DataError(f"{weights} does not fit the network: {named}{more}; check {what}")
+
+
+def _say(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "one number"
+
+
+def _apply(weights: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    for name, own in module.state_dict().items():
+        if own.is_floating_point() != tensors[name].is_floating_point():
+            raise DataError(f"{weights}: {name} is {tensors[name].dtype}, needed {own.dtype}")
+        if not tensors[name].isfinite().all():
+            raise DataError(f"{weights}: {name} has values that are not finite; it is unusable")
+    module.load_state_dict(tensors, strict=True)
