@@ -1,5 +1,6 @@
 """The model one ships: weights, preprocessing, class names and measured results in one file."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,8 +196,8 @@ def require_class_names(names: Any, kind: type[NunbitError]) -> None:
     is_list = isinstance(names, list | tuple) and 0 < len(names) <= MAX_CLASSES
     if not is_list or not all(isinstance(n, str) and 0 < len(n) <= MAX_NAME for n in names):
         raise kind(f"class names are 1 to {MAX_CLASSES:,} texts of up to {MAX_NAME} characters")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if list(names).count(name) > 1)
+    twice, count = Counter(names).most_common(1)[0]
+    if count > 1:
         raise kind(f"two classes are named '{twice}'; class names are all different")
 
 

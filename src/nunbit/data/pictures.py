@@ -118,7 +118,8 @@ def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track)
             pass
     images = _in_memory(pixels, pictures)
     if skipped:
-        images = images.select(torch.tensor([i for i in range(len(pictures)) if i not in skipped]))
+        kept = [i for i in range(len(pictures)) if i not in skipped]
+        images = images.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
     return Loaded(images, [skipped[i] for i in sorted(skipped)])
 
 

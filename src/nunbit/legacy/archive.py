@@ -20,7 +20,7 @@ from nunbit.errors import DataError, MissingInputError, StorageError
 MAX_BYTES = 4 << 30
 MAX_PICKLE_BYTES = 8 << 20  # of the pickle, and of the zip's list; ten thousand tensors need one
 CHUNK_BYTES = 1 << 20
-SAVE_AGAIN = "with a torch you trust it to, save it again: torch.save(model.state_dict(), FILE)"
+SAVE_AGAIN = "where it is trusted, save it again: torch.save(model.state_dict(), FILE)"
 KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 ALLOWED_NAMES = frozenset(
     {
@@ -58,20 +58,23 @@ def snapshot(path: Path, copy: Path) -> str:
         if error.errno == errno.ELOOP:
             raise DataError(f"{path} is a link; name the file that it leads to") from None
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    info = os.fstat(handle)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(handle)
+        raise DataError(f"{path} is not a regular file")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise DataError(f"{path} is not a regular file")
-        return _copy(file, path, copy)
+        return _copy(file, path, copy, info.st_size)
 
 
-def _copy(file: IO[bytes], path: Path, copy: Path) -> str:
-    total, size = hashlib.sha256(), 0
+def _copy(file: IO[bytes], path: Path, copy: Path, size: int) -> str:
+    """Copy a file of `size` bytes and return the sha256 of the copy."""
+    if size > MAX_BYTES:
+        raise DataError(f"{path} has {size / 1e9:.1f} GB; allowed: {MAX_BYTES / 1e9:.1f} GB")
+    total = hashlib.sha256()
     try:
         with copy.open("xb") as target:
-            while chunk := file.read(CHUNK_BYTES):
-                size += len(chunk)
-                if size > MAX_BYTES:
-                    raise DataError(f"{path} is too large; allowed: {MAX_BYTES >> 30} GB")
+            while size > 0 and (chunk := file.read(min(size, CHUNK_BYTES))):
+                size -= len(chunk)
                 total.update(chunk)
                 target.write(chunk)
     except OSError as error:
@@ -115,6 +118,8 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> zipfile.ZipInfo
     names = [entry.filename for entry in entries]
     if len(set(names)) != len(names):
         raise RefusedError("two entries have one name")
+    if any(name.split("/")[1:2] in (["code"], ["constants.pkl"]) for name in names):
+        raise RefusedError(f"it is a TorchScript program; {SAVE_AGAIN}")
     for entry in entries:
         parts = entry.filename.split("/")
         if parts[0] == "" or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
@@ -125,8 +130,6 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> zipfile.ZipInfo
             raise RefusedError(f"the entry {entry.filename[:80]!r} is encrypted")
     if sum(entry.file_size for entry in entries) > size:
         raise RefusedError("its entries claim more bytes than the file has")
-    if any(name.split("/")[1:2] in (["code"], ["constants.pkl"]) for name in names):
-        raise RefusedError(f"it is a TorchScript program; {SAVE_AGAIN}")
     pickles = [entry for entry in entries if entry.filename.split("/")[-1] == "data.pkl"]
     if len(pickles) != 1 or len({name.split("/")[0] for name in names}) != 1:
         raise RefusedError(f"it is a zip archive that torch.save did not write; {SAVE_AGAIN}")
