@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,8 @@ def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
             )
     (bad / "dogs" / "x.jpg").write_text("I am a text")
     (tmp_path / "file").write_text("x")
+    shutil.copytree(bad, tmp_path / "bad2")
+    (tmp_path / "bad2" / "dogs" / "x.jpg").unlink()
     return {
         "no such data": (["train", "--data", "nowhere"], 66, "no such path"),
         "empty folder": (["train", "--data", "empty"], 65, "folder of its own"),
@@ -137,6 +140,14 @@ def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "recipe and config": (["train", "birds/net", "--config", "c"], 2, "choose one"),
         "no settings here": (["recipes", "--train.epochs", "3"], 2, "takes no settings"),
         "no such device": (["train", "--train.device", "tpu"], 2, "cannot be used"),
+        "no top": (["predict", "run", "a.png", "--top", "0"], 66, "no file run"),
+        "no patience": (
+            ["train", "birds/net", "--train.patience", "2", "--data", "bad2"],
+            2,
+            "needs validation pictures",
+        ),
+        "huge seed": (["train", "--data.split_seed", "9" * 30], 2, "2^63"),
+        "batch of one": (["train", "--train.batch_size", "1"], 2, "2 to 65536"),
         "bad size": (["models", "net", "--size", "2"], 2, "needs 4 pixels"),
     }
 

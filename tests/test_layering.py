@@ -16,7 +16,7 @@ GROUPS = (
     ("metrics", "evaluation"),
     ("training", "checkpoint"),
     ("bundle",),
-    ("run", "runfolder", "legacy"),
+    ("run", "runfolder", "finished", "legacy"),
     ("comparison", "explain", "finetune", "tune", "export", "serve"),
     ("report",),
     ("api",),

@@ -84,6 +84,42 @@ def test_one_changed_picture_is_named(begun: Path, colours: Path) -> None:
         nunbit.resume(begun, quiet=True)
 
 
+def test_settings_that_changed_are_refused(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = RunConfig.from_json((begun / "config.json").read_text())
+    changed = config.override({"optim.lr": 0.5, "train.batch_size": 8})
+    (begun / "config.json").write_text(changed.to_json())
+    assert main(["resume", str(begun)]) == 65
+    assert "another optim.lr, train.batch_size" in capsys.readouterr().err
+
+
+def test_a_moved_run_says_where_it_is(begun: Path, tmp_path: Path) -> None:
+    nunbit.resume(begun, quiet=True)
+    begun.rename(tmp_path / "moved")
+    result = nunbit.resume(tmp_path / "moved", quiet=True)
+    assert result["run_dir"] == str(tmp_path / "moved")
+    assert Path(result["model_file"]).exists()
+
+
+def test_the_time_of_every_part_counts(quick: RunConfig, tmp_path: Path) -> None:
+    config = quick.override({"train.epochs": 1, "train.checkpoint_every": "3steps"})
+    code = (
+        "import sys, signal, time, nunbit, nunbit.training.loop as loop\n"
+        "step, done = loop.train_step, []\n"
+        "def slow(*args):\n"
+        "    step(*args); done.append(1); time.sleep(0.1)\n"
+        "    if len(done) == 10: signal.raise_signal(signal.SIGTERM)\n"
+        "loop.train_step = slow\n"
+        "config = nunbit.RunConfig.from_json(open('c.json').read())\n"
+        "nunbit.train(config, run_dir='r', quiet=True)"
+    )
+    (tmp_path / "c.json").write_text(config.to_json())
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    result = nunbit.resume(tmp_path / "r", quiet=True)
+    assert result["steps"] == 21
+    assert 1.0 < result["seconds"] < 5.0, "ten slow updates of 0.1 s came before the stop"
+    assert result["images_per_second"] < 1300
+
+
 def test_no_run_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", str(tmp_path / "none")]) == 66
     assert "is no run folder" in capsys.readouterr().err

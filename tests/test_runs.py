@@ -151,6 +151,57 @@ def test_evaluate_measures_the_held_out_pictures_or_new_ones(
         nunbit.evaluate(trained, new, quiet=True)
 
 
+def test_the_classifier_measures_what_the_command_measures(trained: Path, colours: Path) -> None:
+    classifier = nunbit.load(trained)
+    assert classifier.evaluate(colours) == classifier.evaluate() == nunbit.evaluate(trained)
+
+
+def test_one_class_can_be_measured(trained: Path, tmp_path: Path) -> None:
+    new = write_classes(tmp_path / "new", 4, first_seed=90_000)
+    shutil.rmtree(new / "blue")
+    shutil.rmtree(new / "green")
+    assert nunbit.evaluate(trained, new, quiet=True).n == 4
+
+
+def test_a_picture_is_the_same_as_file_bytes_and_object(trained: Path, tmp_path: Path) -> None:
+    picture = noisy_picture((40, 180, 60), 5, (200, 120))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "p.jpg", exif=exif)
+    path = tmp_path / "p.jpg"
+    classifier = nunbit.load(trained)
+    found = classifier.predict([path, path.read_bytes(), Image.open(path)])
+    assert found[0].top == found[1].top
+    assert found[2].probability == pytest.approx(found[0].probability, abs=0.02)
+    assert classifier.predict(str(path))[0].top == found[0].top
+    with pytest.raises(UsageError, match="top is 0"):
+        classifier.predict(path, top=0)
+
+
+def test_a_changed_test_picture_is_noticed(trained: Path, colours: Path) -> None:
+    lines = (trained / "split.csv").read_text().splitlines()
+    name = next(line.split(",")[0] for line in lines if ",test," in line)
+    noisy_picture((1, 2, 3), 1, (20, 16)).save(colours / name)
+    with pytest.raises(DataError, match="has changed since the training"):
+        nunbit.evaluate(trained, quiet=True)
+
+
+def test_any_class_name_can_be_drawn(colours: Path, quick: RunConfig, tmp_path: Path) -> None:
+    (colours / "red").rename(colours / "$_$")
+    nunbit.train(quick, data=colours, epochs=1, size=16, run_dir=tmp_path / "r", quiet=True)
+    assert (tmp_path / "r" / "report.html").exists()
+
+
+def test_the_losses_of_training_and_validation_are_the_same_measure(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    """With weights that hardly move both are near ln 10, whatever the smoothing."""
+    still = {"lr": 1e-9, "label_smoothing": 0.9, "epochs": 1}
+    finished = nunbit.train(quick, run_dir=tmp_path / "r", quiet=True, **still)
+    epoch = finished.epochs[0]
+    assert epoch.train_loss == pytest.approx(epoch.val_loss, abs=0.02)
+
+
 def test_evaluate_refuses_training_data_that_changed(trained: Path, colours: Path) -> None:
     (colours / "red" / "000.png").unlink()
     with pytest.raises(DataError, match="has changed since the training"):

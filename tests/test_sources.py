@@ -118,7 +118,7 @@ def test_csv_with_and_without_split(colours: Path, tmp_path: Path) -> None:
     [
         ("file,label\na,b\n", "no column"),
         ("path,label\na,\n", "line 2: path or label is empty"),
-        ("path,label\na.png,x\nb.png,x\n", "at least two classes"),
+        ("path,label\n", "no rows"),
         ("path,label,split\na.png,x,train\nb.png,y,\n", "some lines name a split"),
         ("path,label,split\na.png,x,tain\nb.png,y,train\n", "line 2: split 'tain'"),
     ],
@@ -126,7 +126,7 @@ def test_csv_with_and_without_split(colours: Path, tmp_path: Path) -> None:
 def test_a_wrong_csv_is_explained(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=says):
-        open_source(str(tmp_path / "t.csv"))
+        opened(tmp_path / "t.csv")
 
 
 def test_wrong_folders_are_explained(tmp_path: Path, colours: Path) -> None:
@@ -145,7 +145,7 @@ def test_wrong_folders_are_explained(tmp_path: Path, colours: Path) -> None:
         ("empty", "is empty"),
         ("flat", "pictures lie in the folder itself"),
         ("single", "at least two classes are needed; found 'red'"),
-        ("hollow", "no pictures in class 'white'"),
+        ("hollow", "'white' has no pictures"),
         ("few", "'red' has 2"),
     ):
         with pytest.raises(DataError, match=says):
@@ -201,6 +201,56 @@ def test_training_copies_of_a_given_test_split_are_left_out(tmp_path: Path) -> N
     assert sizes(data) == (24, 0, 12)
     assert data.leaks == 1
     assert "train/red/copy.png" not in data.train.names
+
+
+def test_a_split_without_pictures_is_refused_before_training(tmp_path: Path) -> None:
+    write_classes(tmp_path / "d" / "train", 5)
+    (tmp_path / "d" / "test").mkdir()
+    with pytest.raises(DataError, match="test beside train is no split"):
+        opened(tmp_path / "d")
+    (tmp_path / "d" / "test" / "red").mkdir()
+    with pytest.raises(DataError, match="the test split holds no pictures"):
+        opened(tmp_path / "d")
+
+
+def test_folders_beside_the_splits_are_refused(tmp_path: Path) -> None:
+    for part in ("train", "val", "validation"):
+        write_classes(tmp_path / "d" / part, 5)
+    with pytest.raises(DataError, match="mean the same split"):
+        opened(tmp_path / "d")
+    (tmp_path / "d" / "validation").rename(tmp_path / "d" / "notes")
+    with pytest.raises(DataError, match="notes beside train, val is no split"):
+        opened(tmp_path / "d")
+
+
+def test_a_class_may_have_the_name_of_a_split(colours: Path) -> None:
+    (colours / "red").rename(colours / "train")
+    assert opened(colours).class_names == ("blue", "green", "train")
+
+
+def test_every_class_keeps_something_to_train_on(colours: Path) -> None:
+    for path in sorted((colours / "red").iterdir())[1:]:
+        shutil.copy(colours / "red" / "000.png", path)
+    data = opened(colours, test_fraction=0.8)
+    assert data.train.labels.unique().tolist() == [0, 1, 2]
+
+
+def test_formats_that_are_not_read_are_named_and_not_passed_over(colours: Path) -> None:
+    (colours / "red" / "a.tif").write_bytes(b"II*\0" + b"\0" * 40)
+    with pytest.raises(DataError, match=r"red/a\.tif \(TIFF is not read; save as PNG\)"):
+        opened(colours)
+
+
+def test_damaged_exif_is_no_reason_to_lose_a_picture(tmp_path: Path, colours: Path) -> None:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\x06\0\0\0"
+    noisy_picture((9, 9, 9), 1, (20, 16)).save(colours / "red" / "x.jpg", exif=exif)
+    assert sum(sizes(opened(colours))) == 61
+
+
+def test_names_that_are_not_utf8_can_be_written(colours: Path) -> None:
+    os.rename(colours / "red" / "000.png", os.fsencode(colours) + b"/red/\xb2\xc9.png")
+    names = open_source(str(colours)).parts["all"].names
+    assert "red/\\xb2\\xc9.png" in names
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -1,27 +1,31 @@
 """The verbs, as Python functions of the same names as the commands."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nunbit.bundle import Classifier, Picture, Prediction, find_pictures, load_classifier
+from nunbit.bundle import (
+    MODEL_FILE,
+    Classifier,
+    Picture,
+    Prediction,
+    find_pictures,
+    load_classifier,
+)
 from nunbit.config import DataConfig, ModelConfig, RunConfig, section_fields
 from nunbit.data.named import NAMED
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.sources import open_source
-from nunbit.data.splits import open_dataset
-from nunbit.errors import DataError, UsageError, did_you_mean
+from nunbit.errors import UsageError, did_you_mean
+from nunbit.finished import Finished
 from nunbit.legacy.convert import Imported, convert
-from nunbit.metrics import Metrics, measure
+from nunbit.metrics import Metrics
 from nunbit.models.registry import build_model, list_models
 from nunbit.models.summary import Summary, summarize
 from nunbit.progress import Display
 from nunbit.recipes import get_recipe
 from nunbit.report.page import write_report
-from nunbit.run import Finished, resume_run, train_run
+from nunbit.run import resume_run, train_run
 from nunbit.runfolder import next_run_dir, read_result
 from nunbit.values import Setting
 
@@ -49,15 +53,17 @@ def train(
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
     """
+    dotted = {_dotted(name): value for name, value in settings.items()}
+    if data is None and "data.source" in dotted:
+        data = str(dotted.pop("data.source"))
+    if model is not None:
+        dotted = {"model.name": model, **dotted}
     source = None if data is None else str(data)
     if isinstance(recipe, RunConfig):
         config = recipe if source is None else recipe.override({"data.source": source})
     else:
         config = get_recipe(recipe, source)
-    if model is not None and model != config.model.name:
-        # Options belong to the recipe's network; another one starts from its own defaults.
-        config = replace(config, model=ModelConfig(name=model))
-    config = config.override({_dotted(name): value for name, value in settings.items()})
+    config = config.override(dotted)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     return train_run(_anchored(config), folder, Display(quiet=quiet), write_report)
 
@@ -74,7 +80,9 @@ def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     finished = resume_run(folder, display, write_report)
     if finished is None:
         display.say(f"{folder} ended already; nothing to do")
-        return read_result(folder)
+        # The folder may have been moved since it wrote where it was.
+        moved = {"run_dir": str(folder), "model_file": str(folder / MODEL_FILE)}
+        return {**read_result(folder), **moved}
     return finished.to_dict()
 
 
@@ -83,11 +91,13 @@ def load(run: str | Path) -> Classifier:
     return load_classifier(run)
 
 
-def predict(run: str | Path, pictures: Sequence[Picture], top: int = 5) -> list[Prediction]:
+def predict(
+    run: str | Path, pictures: Picture | Sequence[Picture], top: int = 5
+) -> list[Prediction]:
     """Classify pictures; names of folders stand for the pictures in them."""
     classifier = load_classifier(run)
     found: list[Picture] = []
-    for picture in pictures:
+    for picture in [pictures] if isinstance(pictures, Picture) else pictures:
         is_path = isinstance(picture, str | Path)
         found += find_pictures([str(picture)]) if is_path else [picture]
     return classifier.predict(found, top)
@@ -96,32 +106,9 @@ def predict(run: str | Path, pictures: Sequence[Picture], top: int = 5) -> list[
 def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = False) -> Metrics:
     """Measure a model on labelled data, or on the test split that its training held out.
 
-    Data that the model was trained on is split again as it was then, and only the test part is
-    measured.
-
-    Raises:
-        MissingInputError: the data is not there.
-        UsageError: no data, and an imported model, which knows of none.
-        DataError: it has other classes, pictures that cannot be read, or it is the training data
-            but has changed since.
+    See `Classifier.evaluate`, which this calls after loading the model.
     """
-    classifier, display = load_classifier(run), Display(quiet=quiet)
-    trained = classifier.card.get("config")
-    config = RunConfig() if trained is None else RunConfig.from_json(json.dumps(trained))
-    if data is None and trained is None:
-        raise UsageError(f"{run} does not say what it was trained on; add --data SOURCE")
-    spec = config.data.source if data is None else str(data)
-    source = open_source(spec)
-    if trained is None or not _same_source(spec, config.data.source):
-        images = classifier.read(source, display.track)
-    else:
-        dataset = open_dataset(source, config.data, classifier.runtime.threads, display.track)
-        recorded = classifier.card.get("data") or {}
-        if dataset.fingerprint != recorded.get("fingerprint"):
-            raise DataError(f"{spec} has changed since the training: its test part is not known")
-        images = dataset.test
-    logits = classifier.logits(images.images, config.eval.batch_size)
-    return measure(logits, images.labels, classifier.class_names)
+    return load_classifier(run).evaluate(data, track=Display(quiet=quiet).track)
 
 
 def import_weights(
@@ -219,12 +206,6 @@ def _anchored(config: RunConfig) -> RunConfig:
     if source in NAMED or not os.path.exists(source):
         return config
     return config.override({"data.source": os.path.abspath(source)})
-
-
-def _same_source(one: str, other: str) -> bool:
-    return one == other or (
-        os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
-    )
 
 
 def _dotted(name: str) -> str:

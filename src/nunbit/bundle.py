@@ -1,5 +1,7 @@
 """The model one ships: weights, preprocessing, class names and measured results in one file."""
 
+import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nunbit.config import ModelConfig, TrainConfig
-from nunbit.data.decode import BadPictureError, decode
+from nunbit.config import ModelConfig, RunConfig, TrainConfig
+from nunbit.data.decode import BadPictureError, decode, quiet_pillow, upright
 from nunbit.data.folder import picture_files
-from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, load
+from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, load, printable
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
-from nunbit.errors import DataError, MissingInputError, NunbitError
+from nunbit.data.splits import open_dataset
+from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import Metrics, measure
 from nunbit.models.limit import limited_size
@@ -30,7 +33,7 @@ MODEL_FILE = "model.safetensors"
 MAX_CLASSES = 100_000
 MAX_NAME = 255  # characters, as in names of folders
 SPARE_NUMBERS = 1_000_000  # buffers that are not stored with the weights
-Picture = str | Path | Image.Image | np.ndarray[Any, Any]
+Picture = str | Path | bytes | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -97,28 +100,63 @@ class Classifier:
         with limited_threads(self.runtime.threads):
             return collect_logits(self.module, images, self.preprocess, self.runtime, batch_size)
 
-    def predict(self, pictures: Sequence[Picture], top: int = 5) -> list[Prediction]:
-        """Classify files, Pillow pictures or uint8 arrays (H, W), (H, W, 1|3|4).
+    def predict(self, pictures: Picture | Sequence[Picture], top: int = 5) -> list[Prediction]:
+        """Classify files, bytes of files, Pillow pictures or uint8 arrays (H, W), (H, W, 1|3|4).
+
+        Args:
+            pictures: one or several.
+            top: how many classes to name for each.
 
         Raises:
             MissingInputError: a file that is not there.
             DataError: a picture that cannot be read, named with the reason.
+            UsageError: `top` below 1.
         """
+        if top < 1:
+            raise UsageError(f"top is {top}; allowed: 1 or more")
+        if isinstance(pictures, Picture):
+            pictures = [pictures]
         if not pictures:
             return []
-        pixels = np.stack([self._pixels(picture, i) for i, picture in enumerate(pictures)])
-        probabilities = self.logits(torch.from_numpy(pixels)).softmax(1)
         names = [str(p) if isinstance(p, str | Path) else f"#{i}" for i, p in enumerate(pictures)]
+        with quiet_pillow():
+            pixels = np.stack([self._pixels(*pair) for pair in zip(pictures, names, strict=True)])
+        probabilities = self.logits(torch.from_numpy(pixels)).softmax(1)
         return [self._say(*pair, top) for pair in zip(names, probabilities, strict=True)]
 
-    def evaluate(self, data: str | Path | Source, batch_size: int = 256) -> Metrics:
-        """Measure the model on labelled data: its test part, or all of it where it has no split.
+    def evaluate(
+        self, data: str | Path | None = None, *, track: Track | None = None, batch_size: int = 256
+    ) -> Metrics:
+        """Measure the model on labelled data, or on the test split that its training held out.
+
+        Data that the model was trained on is split again as it was then, and only the test part is
+        measured. Other data is measured on its test part, or whole where it has no split.
+
+        Args:
+            data: a known name, folder, .csv or parquet; None for the training's own.
+            track: shows progress, (items, total, label) -> items.
+            batch_size: pictures per forward pass.
 
         Raises:
-            DataError: classes that the model does not know, or unreadable pictures.
+            MissingInputError: the data is not there.
+            UsageError: no data is given, and the model does not say what it was trained on.
+            DataError: classes that the model does not know, unreadable pictures, or training data
+                that has changed since.
         """
-        source = data if isinstance(data, Source) else open_source(str(data))
-        images = self.read(source, lambda items, _total, _label: iter(items))
+        track = track or (lambda items, _total, _label: iter(items))
+        trained = self.card.get("config")
+        config = None if trained is None else RunConfig.from_json(json.dumps(trained))
+        if config is None and data is None:
+            raise UsageError("this model does not say what it was trained on; add --data SOURCE")
+        spec = config.data.source if config and data is None else str(data)
+        source = open_source(spec)
+        if config and _same_source(spec, config.data.source):
+            dataset = open_dataset(source, config.data, self.runtime.threads, track)
+            if dataset.fingerprint != self.card["data"]["fingerprint"]:
+                raise DataError(f"{spec} has changed since the training: its test part is unknown")
+            images = dataset.test
+        else:
+            images = self.read(source, track)
         return measure(self.logits(images.images, batch_size), images.labels, self.class_names)
 
     def read(self, source: Source, track: Track) -> ImageSet:
@@ -134,29 +172,37 @@ class Classifier:
             first = loaded.skipped[0]
             count = len(loaded.skipped)
             raise DataError(f"{count} pictures cannot be read; {first.name}: {first.reason}")
+        if not len(loaded.images):
+            raise DataError(f"{source.spec} holds no pictures to measure")
         order = torch.tensor([self.class_names.index(name) for name in source.class_names])
         pictures = loaded.images
         return replace(pictures, labels=order[pictures.labels])
 
-    def _pixels(self, picture: Picture, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        name = str(picture) if isinstance(picture, str | Path) else f"picture {index}"
+    def _pixels(self, picture: Picture, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        side = max(self.preprocess.height, self.preprocess.width)
         try:
             if isinstance(picture, Image.Image):
-                image = picture
+                picture.load()
+                image = upright(picture)
             elif isinstance(picture, np.ndarray):
                 image = array_to_image(picture)
+            elif isinstance(picture, bytes):
+                image = decode(picture, self.preprocess.mode, side)
             else:
-                side = max(self.preprocess.height, self.preprocess.width)
                 image = decode(_existing(Path(picture)), self.preprocess.mode, side)
             return self.preprocess.to_pixels(image)
         except BadPictureError as error:
+            raise DataError(f"{name} cannot be read: {error}") from error
+        except OSError as error:  # a Pillow picture is read only when its pixels are asked for
+            if isinstance(error, MissingInputError):
+                raise
             raise DataError(f"{name} cannot be read: {error}") from error
 
     def _say(self, name: str, probabilities: Tensor, top: int) -> Prediction:
         values, indices = probabilities.topk(min(top, len(self.class_names)))
         pairs = zip(indices.tolist(), values.tolist(), strict=True)
         ranked = tuple((self.class_names[i], round(p, 6)) for i, p in pairs)
-        return Prediction(name, *ranked[0], ranked)
+        return Prediction(printable(name), *ranked[0], ranked)
 
 
 def load_classifier(run: Path | str) -> Classifier:
@@ -239,6 +285,11 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
 
 
 def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise MissingInputError(f"no picture {path}")
+    if not os.path.exists(path):  # unlike path.exists(), False where a folder is locked
+        raise MissingInputError(f"no picture {printable(str(path))}, or no permission to see it")
     return path
+
+
+def _same_source(one: str, other: str) -> bool:
+    both_exist = os.path.exists(one) and os.path.exists(other)
+    return one == other or (both_exist and os.path.samefile(one, other))

@@ -165,6 +165,7 @@ def encode(
         "epoch": state.epoch,
         "step": state.step,
         "step_in_epoch": state.step_in_epoch,
+        "seconds_in_epoch": state.seconds_in_epoch,
         "epochs_since_best": state.epochs_since_best,
         "history": [vars(result) for result in history],
     }
@@ -185,7 +186,9 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     tensors, body = checkpoint.tensors, checkpoint.body
     model = _group(tensors, "model/")
     own = state.model.state_dict()
-    if {k: v.shape for k, v in model.items()} != {k: v.shape for k, v in own.items()}:
+    shapes = {k: v.shape for k, v in own.items()}
+    best = _group(tensors, "best/")
+    if any({k: v.shape for k, v in held.items()} != shapes for held in (model, best or own)):
         raise DataError(f"{checkpoint.path} is of another network")
     parameters = _parameters(state)
     for name in _group(tensors, "optim/"):
@@ -197,14 +200,35 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     for name, value in _group(tensors, "optim/").items():
         index, _, key = name.partition("/")
         parameter = parameters[int(index)]
-        # Fused kernels walk parameter and moments as memory lies, so the strides must agree.
-        like = torch.empty_like(parameter) if value.shape == parameter.shape else value.clone()
+        # Fused kernels walk parameter and moments as memory lies, so the strides must agree; the
+        # counter of steps is a scalar, which they want on the parameter's device.
+        is_moment = value.shape == parameter.shape
+        like = torch.empty_like(parameter if is_moment else value, device=parameter.device)
         state.optimizer.state[parameter][key] = like.copy_(value)
     state.sums.copy_(tensors["sums"])
     state.epoch, state.step = body["epoch"], body["step"]
     state.step_in_epoch = body["step_in_epoch"]
+    state.seconds_in_epoch = body["seconds_in_epoch"]
     state.epochs_since_best = body["epochs_since_best"]
-    state.best = Best(**body["best"], weights=_group(tensors, "best/")) if "best" in body else None
+    state.best = Best(**body["best"], weights=best) if "best" in body else None
+
+
+def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
+    """Refuse a checkpoint that other settings wrote: its position would mean other batches.
+
+    Raises:
+        DataError: naming the settings that changed.
+    """
+    before, now = checkpoint.body["facts"]["config"], facts["config"]
+    changed = [
+        f"{section}.{name}"
+        for section, fields in now.items()
+        if isinstance(fields, dict)
+        for name in fields
+        if before.get(section, {}).get(name) != fields[name]
+    ]
+    if changed:
+        raise DataError(f"{checkpoint.path} was written with another {', '.join(changed)}")
 
 
 def remove_litter(run_dir: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from nunbit.config import split_settings
-from nunbit.errors import NunbitError, UsageError
+from nunbit.errors import MissingInputError, NunbitError, UsageError
 from nunbit.examples import EXAMPLES
 from nunbit.values import Setting
 
@@ -118,11 +118,9 @@ def predict(
     """
     if not images:
         raise UsageError("no pictures given; write: nunbit predict RUN IMAGE...")
-    if top < 1:
-        raise UsageError(f"--top is {top}; allowed: 1 or more")
     from nunbit import api
 
-    found = api.predict(run, [_stdin_picture() if i == "-" else i for i in images], top)
+    found = api.predict(run, [sys.stdin.buffer.read() if i == "-" else i for i in images], top)
     for prediction in found:
         _say(output, f"{prediction.path}: {prediction.label} ({prediction.probability:.1%})")
     return {"predictions": [prediction.to_dict() for prediction in found]}
@@ -271,6 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_one_line(str(error)), UsageError.exit_code)
     except NunbitError as error:
         return _fail(_one_line(str(error)), error.exit_code)
+    except PermissionError as error:
+        return _fail(f"no permission: {error.filename}", MissingInputError.exit_code)
     except KeyboardInterrupt:
         return _fail("stopped", 128 + signal.SIGINT)
     except BrokenPipeError:
@@ -329,19 +329,7 @@ def _numbers(name: str, text: str) -> float | list[float]:
 
 
 def _read_text(path: Path) -> str:
-    from nunbit.errors import MissingInputError
-
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MissingInputError(f"cannot read {path}: {error}") from error
-
-
-def _stdin_picture() -> Any:
-    from nunbit.data.decode import BadPictureError, decode
-    from nunbit.errors import DataError
-
-    try:
-        return decode(sys.stdin.buffer.read(), "RGB")
-    except BadPictureError as error:
-        raise DataError(f"standard input cannot be read: {error}") from error

@@ -31,7 +31,7 @@ class DataConfig:
     source: str = "digits"
     """A known name (digits, mnist, fashion-mnist, cifar10, birds), a folder, a .csv, a parquet."""
     size: int = 0
-    """Side in pixels that pictures are resized to; 0 keeps the set's own size (64 if mixed)."""
+    """Side in pixels that pictures are resized to; 0 keeps the set's own up to 64."""
     channels: int = 0
     """1 for grey, 3 for colour; 0 keeps what the set is (3 for files)."""
     resize: Literal["crop", "squash", "pad"] = "crop"
@@ -59,6 +59,9 @@ class DataConfig:
         _require(bool(self.source), "data.source", self.source, "a name, folder, .csv or parquet")
         _require(0 <= self.size <= 1024, "data.size", self.size, "0 to 1024 pixels")
         _require(self.channels in (0, 1, 3), "data.channels", self.channels, "0, 1 or 3")
+        _require(
+            0 <= self.split_seed < 2**63 - 1, "data.split_seed", self.split_seed, "0 to 2^63 - 2"
+        )
         _require(0 <= self.val_fraction < 0.9, "data.val_fraction", self.val_fraction, "0 to 0.9")
         _require(0 < self.test_fraction < 0.9, "data.test_fraction", self.test_fraction, "0 to 0.9")
         _require(0 <= self.shift_pixels <= 64, "data.shift_pixels", self.shift_pixels, "0 to 64")
@@ -144,7 +147,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(1 <= self.epochs <= 100_000, "train.epochs", self.epochs, "1 to 100000")
-        _require(1 <= self.batch_size <= 65_536, "train.batch_size", self.batch_size, "1 to 65536")
+        _require(2 <= self.batch_size <= 65_536, "train.batch_size", self.batch_size, "2 to 65536")
         _require(0 <= self.seed < 2**63, "train.seed", self.seed, "0 to 2^63 - 1")
         _require(
             0 <= self.label_smoothing < 1,
@@ -210,7 +213,10 @@ class RunConfig:
                 model_args[name] = literal(value)
                 continue
             changes.setdefault(section, {})[name] = _typed_field(section, name, value)
-        if model_args != dict(self.model.args):
+        if changes.get("model", {}).get("name", self.model.name) != self.model.name:
+            # Options belong to a network; another one starts from its own defaults.
+            model_args = {k: v for k, v in model_args.items() if f"model.{k}" in settings}
+        if model_args != dict(self.model.args) and "args" not in changes.get("model", {}):
             changes.setdefault("model", {})["args"] = model_args
         replaced = {s: dataclasses.replace(getattr(self, s), **new) for s, new in changes.items()}
         return dataclasses.replace(self, **replaced)

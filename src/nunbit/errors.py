@@ -63,6 +63,10 @@ class DivergedError(NunbitError, ArithmeticError):
     exit_code = 65
 
 
+class DivergedStepError(DivergedError):
+    """The same, found by an update: the batch is known."""
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return the half sentence that names the nearest allowed word, or all of them.
 

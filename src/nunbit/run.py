@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.bundle import MODEL_FILE, Classifier
-from nunbit.checkpoint import Checkpointer, load_newest, remove_litter, restore
+from nunbit.checkpoint import (
+    Checkpointer,
+    load_newest,
+    remove_litter,
+    require_same_run,
+    restore,
+)
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.sources import open_source
 from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
-from nunbit.errors import DivergedError, StoppedError
+from nunbit.errors import DivergedStepError, StoppedError, UsageError
 from nunbit.evaluation import collect_logits
+from nunbit.finished import Finished
 from nunbit.metrics import Metrics, measure
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
@@ -38,70 +45,6 @@ from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.values import Interval
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that ended: its numbers, and what a report draws from."""
-
-    run_dir: Path
-    config: RunConfig
-    runtime: Runtime
-    dataset: Dataset
-    classifier: Classifier
-    epochs: tuple[EpochResult, ...]
-    kept_epoch: int
-    """The epoch whose weights were kept: the best on validation, or the last."""
-    train: Metrics
-    test: Metrics
-    test_logits: Tensor
-    """float32 (N, K)."""
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of the network."""
-        return count_parameters(self.classifier.module)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of training with validation, over all parts of a resumed run."""
-        return sum(epoch.seconds for epoch in self.epochs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as `nunbit train --json` prints it."""
-        last = self.epochs[-1]
-        images = len(self.epochs) * self.train.n
-        return {
-            "run_dir": str(self.run_dir),
-            "recipe": self.config.recipe,
-            "model": self.config.model.name,
-            "parameters": self.parameters,
-            "epochs": last.epoch,
-            "steps": last.step,
-            "kept_epoch": self.kept_epoch,
-            "seconds": round(self.seconds, 3),
-            "images_per_second": round(images / self.seconds, 1),
-            "final_loss": last.train_loss,
-            "train": {"accuracy": self.train.accuracy, "n": self.train.n},
-            "test": {
-                "accuracy": self.test.accuracy,
-                "n": self.test.n,
-                "ci95": list(self.test.ci95),
-            },
-            "model_file": str(self.run_dir / MODEL_FILE),
-        }
-
-    def record(self) -> dict[str, Any]:
-        """Return the body of `result.json`."""
-        return {
-            **self.to_dict(),
-            "test_metrics": self.test.to_dict(),
-            "data_fingerprint": self.dataset.fingerprint,
-            "skipped": [asdict(fault) for fault in self.dataset.skipped],
-            "leaks": self.dataset.leaks,
-            "versions": versions(),
-        }
-
 
 Publish = Callable[[Finished], None]
 
@@ -125,12 +68,11 @@ def train_run(config: RunConfig, run_dir: Path, display: Display, publish: Publi
         remove_litter(run_dir)
         runtime = choose_runtime(config.train)
         config = _resolved(config, runtime)
-        dataset = _read(config, runtime, display)
+        dataset = _read(config, runtime, display, stop)
         training = _new_training(config, dataset, runtime, run_dir)
         write_beginning(run_dir, config, dataset)
         finished = _finish(training, stop, display)
-        publish(finished)
-        write_result(run_dir, finished.record())
+        _conclude(finished, publish)
         return finished
 
 
@@ -151,18 +93,26 @@ def resume_run(run_dir: Path, display: Display, publish: Publish) -> Finished | 
             return None
         runtime = choose_runtime(config.train)
         checkpoint = load_newest(run_dir, display.say)
-        dataset = _read(config, runtime, display)
+        dataset = _read(config, runtime, display, stop)
         require_same_data(run_dir, dataset)
         training = _new_training(config, dataset, runtime, run_dir)
         if checkpoint is not None:
+            require_same_run(checkpoint, training.checkpointer.facts)
             restore(training.state, checkpoint)
             training.history.extend(checkpoint.history)
         state = training.state
         display.say(f"going on after epoch {state.epoch}, step {state.step}")
         finished = _finish(training, stop, display)
-        publish(finished)
-        write_result(run_dir, finished.record())
+        _conclude(finished, publish)
         return finished
+
+
+def _conclude(finished: Finished, publish: Publish) -> None:
+    """Publish the report, and count the run as finished even if drawing it failed."""
+    try:
+        publish(finished)
+    finally:
+        write_result(finished.run_dir, finished.record())
 
 
 @dataclass
@@ -179,10 +129,20 @@ class _Training:
     run_dir: Path
 
 
-def _read(config: RunConfig, runtime: Runtime, display: Display) -> Dataset:
+def _read(config: RunConfig, runtime: Runtime, display: Display, stop: StopRequest) -> Dataset:
+    def track(items: Iterable[Any], count: int, label: str) -> Iterator[Any]:
+        for item in display.track(items, count, label):
+            stop.check()
+            yield item
+
     source = open_source(config.data.source)
+    if source.ignored:
+        first = source.ignored[0]
+        display.say(
+            f"ignored {len(source.ignored)} files that are no pictures by name: {first}, ..."
+        )
     try:
-        dataset = open_dataset(source, config.data, runtime.threads, display.track)
+        dataset = open_dataset(source, config.data, runtime.threads, track)
     except UnreadableError as error:
         if len(error.skipped) > NAMED_FAULTS:  # the error's one line cannot name all of them
             for fault in error.skipped:
@@ -190,6 +150,8 @@ def _read(config: RunConfig, runtime: Runtime, display: Display) -> Dataset:
         raise
     for fault in dataset.skipped:
         display.say(f"left out {fault.name}: {fault.reason}")
+    if config.train.patience and dataset.val is None:
+        raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
     if dataset.leaks:
         display.say(f"left out {dataset.leaks} training pictures that are held out as well")
     return dataset
@@ -266,8 +228,8 @@ def _train(training: _Training, stop: StopRequest, display: Display) -> None:
         again = f"go on with: nunbit resume {shlex.quote(str(training.run_dir))}"
         where = f"after epoch {state.epoch}, step {state.step}"
         raise StoppedError(f"{error} {where}; {again}", error.exit_code - 128) from None
-    except DivergedError as error:
-        raise DivergedError(f"{error} {_batch_names(training)}") from error
+    except DivergedStepError as error:
+        raise DivergedStepError(f"{error} {_batch_names(training)}") from error
     training.checkpointer.save(state, history)
 
 

@@ -51,23 +51,26 @@ def claim_new(run_dir: Path) -> Iterator[None]:
     if run_dir.exists() and not run_dir.is_dir():
         raise CannotCreateError(f"{run_dir} is a file; choose another --run-dir")
     make_folder(run_dir)
+    if not (run_dir / LOCK_FILE).exists():  # a folder of the user's gets no lock file
+        _require_unborn(run_dir)
     with locked(run_dir):
-        if not _is_unborn(run_dir):
-            raise CannotCreateError(
-                f"{run_dir} exists and is not empty; choose another --run-dir, "
-                f"or go on with it: nunbit resume {run_dir}"
-            )
+        _require_unborn(run_dir)
         try:
             yield
         finally:
             _remove_if_untouched(run_dir, missing)
 
 
-def _is_unborn(run_dir: Path) -> bool:
-    """Return whether a folder is empty, or holds only what a run writes before it counts as one."""
-    names = {path.name for path in run_dir.rglob("*")}
+def _require_unborn(run_dir: Path) -> None:
+    """Refuse a folder that holds more than a run writes before it counts as one."""
     before = {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
-    return all(name in before or is_temporary(name) for name in names)
+    names = {path.name for path in run_dir.rglob("*")} - before
+    if not all(is_temporary(name) for name in names):
+        is_run = (run_dir / CONFIG_FILE).exists()
+        hint = f", or go on with it: nunbit resume {run_dir}" if is_run else ""
+        raise CannotCreateError(
+            f"{run_dir} exists and is not empty; choose another --run-dir{hint}"
+        )
 
 
 def _remove_if_untouched(run_dir: Path, created: Sequence[Path]) -> None:

@@ -44,7 +44,7 @@ def choose_runtime(config: TrainConfig) -> Runtime:
         UsageError: a device that this machine or torch build does not have.
     """
     device = _device(config.device)
-    threads = config.threads or len(os.sched_getaffinity(0))
+    threads = config.threads or _usable_cores()
     if config.precision == "auto":
         return Runtime(device, "bf16" if _multiplies_bf16(device) else "fp32", threads)
     return Runtime(device, config.precision, threads)
@@ -55,11 +55,20 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("allowed: auto, cpu, cuda, cuda:N")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it is built without CUDA
         reason = str(error).splitlines()[0]
         raise UsageError(f"train.device is '{name}', which cannot be used: {reason}") from None
     return device
+
+
+def _usable_cores() -> int:
+    """Return the cores that this process may use; macOS does not tell, so there it is all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
@@ -96,7 +105,7 @@ def seeded(*parts: int | str) -> Iterator[None]:
 
     The caller's own random state is untouched: initialising a network must not move it.
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive_seed(*parts))
         yield

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from nunbit.errors import DataError, MissingInputError, StorageError
@@ -21,7 +22,7 @@ class Remote:
     """A file that a set's authors publish."""
 
     url: str
-    md5: str  # the authors publish md5; it guards against accidents, https against the rest
+    md5: str  # the authors publish md5; it guards against accidents, not against attacks
     max_bytes: int
 
     @property
@@ -67,8 +68,9 @@ def download(remote: Remote, folder: Path) -> Path:
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)
-    except urllib.error.URLError as error:  # an OSError too, so it stands first
-        raise MissingInputError(f"cannot download {remote.url}: {error.reason}") from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+        # The first three are OSErrors too, so they stand before it.
+        raise MissingInputError(f"cannot download {remote.url}: {error}; try again") from error
     except OSError as error:
         if isinstance(error, StorageError | MissingInputError):
             raise
@@ -90,20 +92,26 @@ def _copy(remote: Remote, write: Callable[[bytes], int]) -> str:
 
 
 def extract(archive: Path, members: Sequence[str], folder: Path) -> None:
-    """Copy the named regular files of a tar archive into `folder`, and nothing else.
+    """Copy the named regular files of a tar archive into a new `folder`, and nothing else.
 
-    No path inside the archive decides where anything is written.
+    No path inside the archive decides where anything is written, and the folder appears whole.
 
     Raises:
         DataError: a member is missing or is no regular file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        for member in members:
-            try:
-                stream = tar.extractfile(member)
-            except KeyError:
-                stream = None
-            if stream is None:
-                raise DataError(f"{archive} has no file {member}")
-            (folder / Path(member).name).write_bytes(stream.read())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        inside = Path(temporary, folder.name)
+        inside.mkdir()
+        try:
+            with tarfile.open(archive) as tar:
+                for member in members:
+                    stream = tar.extractfile(member)
+                    if stream is None:
+                        raise KeyError(member)
+                    (inside / Path(member).name).write_bytes(stream.read())
+        except KeyError as error:
+            raise DataError(f"{archive} has no file {error}") from None
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise DataError(f"{archive} cannot be unpacked: {error}; delete it") from error
+        inside.rename(folder)

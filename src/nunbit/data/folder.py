@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nunbit.data.decode import SUFFIXES
-from nunbit.data.pictures import Pictures, Source
+from nunbit.data.decode import FOREIGN_SUFFIXES, SUFFIXES
+from nunbit.data.pictures import Pictures, Source, printable
 from nunbit.errors import DataError, did_you_mean
 
 SPLIT_NAMES = {
@@ -25,12 +25,9 @@ def open_folder(root: Path) -> Source:
     classes. Links to folders are not followed, so that a loop cannot hang the search.
 
     Raises:
-        DataError: no pictures, one class only, an empty class, or a class that train lacks.
+        DataError: no pictures, a class that train lacks, or folders that cannot be told apart.
     """
-    children = _folders(root)
-    roles = {SPLIT_NAMES[c.name.lower()]: c for c in children if c.name.lower() in SPLIT_NAMES}
-    if not roles or len(roles) < len(children):
-        roles = {"all": root}
+    roles = _roles(root)
     ignored: list[str] = []
     found = {part: _by_class(folder, root, ignored) for part, folder in roles.items()}
     if not any(found.values()):
@@ -50,7 +47,7 @@ def open_csv(table: Path) -> Source:
     Paths are relative to the table's folder.
 
     Raises:
-        DataError: a missing column, an empty cell, an unknown split, or one class only.
+        DataError: a missing column, an empty cell, no rows, or an unknown split.
     """
     rows: dict[str, list[tuple[Path, str]]] = {}
     try:
@@ -71,6 +68,10 @@ def open_csv(table: Path) -> Source:
                 rows.setdefault(part, []).append((table.parent / path, label))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} is not a CSV file in UTF-8: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {table}: {error.strerror}") from error
+    if not rows:
+        raise DataError(f"{table} has no rows below its header")
     if "all" in rows and len(rows) > 1:
         raise DataError(f"{table}: some lines name a split (train, val, test) and some do not")
     found = {part: _group(pairs) for part, pairs in rows.items()}
@@ -83,10 +84,34 @@ def open_csv(table: Path) -> Source:
     return Source(str(table), class_names, parts)
 
 
+def _roles(root: Path) -> dict[str, Path]:
+    """Return the folders of the splits, or the root itself where its folders are classes.
+
+    A folder with a split's name counts as a split if it holds folders; a class of trains may be
+    called "train".
+
+    Raises:
+        DataError: splits beside folders that are none, or two folders for one split.
+    """
+    children = _folders(root)
+    splits = [c for c in children if c.name.lower() in SPLIT_NAMES and _folders(c)]
+    if not splits:
+        return {"all": root}
+    named, others = (", ".join(c.name for c in group) for group in (
+        splits, [c for c in children if c not in splits]
+    ))  # fmt: skip
+    if others:
+        raise DataError(f"{root}: {others} beside {named} is no split with class folders; move it")
+    roles = {SPLIT_NAMES[c.name.lower()]: c for c in splits}
+    if len(roles) < len(splits):
+        raise DataError(f"{root}: two of {named} mean the same split; keep one")
+    return roles
+
+
 def make_pictures(rows: list[tuple[Path, int]], root: Path) -> Pictures:
     """Return files and labels as `Pictures`, named by their paths from `root`."""
     labels = np.array([label for _, label in rows], dtype=np.int64)
-    names = [os.path.relpath(path, root) for path, _ in rows]
+    names = [printable(os.path.relpath(path, root)) for path, _ in rows]
     return Pictures([path for path, _ in rows], labels, names)
 
 
@@ -98,13 +123,18 @@ def picture_files(folder: Path) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_refuse):
         # A folder that is named as a picture is given as one, so that it is found unreadable.
         odd = [name for name in folders if Path(name).suffix.lower() in SUFFIXES]
         folders[:] = sorted(name for name in folders if not (_is_hidden(name) or name in odd))
         for name in sorted(files + odd):
             if not _is_hidden(name):
                 yield Path(where, name)
+
+
+def _refuse(error: OSError) -> None:
+    """Stop at a folder that cannot be looked into: its pictures would be missing silently."""
+    raise DataError(f"cannot look into {error.filename}: {error.strerror}") from error
 
 
 def _is_hidden(name: str) -> bool:
@@ -120,7 +150,7 @@ def _by_class(folder: Path, root: Path, ignored: list[str]) -> dict[str, list[Pa
     for child in _folders(folder):
         classes[child.name] = []
         for path in _files(child):
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES:
                 classes[child.name].append(path)
             else:
                 ignored.append(os.path.relpath(path, root))
@@ -137,17 +167,10 @@ def _group(pairs: list[tuple[Path, str]]) -> dict[str, list[Path]]:
 def _class_names(found: dict[str, dict[str, list[Path]]], where: Path) -> tuple[str, ...]:
     """Return the classes that training knows, after checking every part against them."""
     training = found.get("train") or found.get("all") or next(iter(found.values()))
-    empty = sorted(name for name, paths in training.items() if not paths)
-    if empty:
-        raise DataError(f"{where}: no pictures in class {', '.join(map(repr, empty))}")
     for part, classes in found.items():
         foreign = sorted(set(classes) - set(training))
         if foreign:
             raise DataError(f"{where}: {part} has classes that train lacks: {', '.join(foreign)}")
-    if len(training) < 2:
-        only = ", ".join(map(repr, training)) or "none"
-        inside = " (each class needs a folder of its own)" if where.is_dir() else ""
-        raise DataError(f"{where}: at least two classes are needed; found {only}{inside}")
     return tuple(sorted(training))
 
 

@@ -103,8 +103,8 @@ def open_cifar10() -> Source:
     found = _find(*batches, "cifar10")
     if found is None:
         archive = download(CIFAR10_REMOTE, cache_folder())
-        members = [f"cifar-10-batches-py/{name}" for name in (*TRAIN_BATCHES, *TEST_BATCHES)]
-        found = cache_folder() / "cifar-10-batches-py"
+        members = [f"{batches[0]}/{name}" for name in (*TRAIN_BATCHES, *TEST_BATCHES)]
+        found = cache_folder() / batches[0]
         extract(archive, members, found)
     if found.name == "cifar10":
         if not any(found.glob("*.parquet")):
@@ -138,8 +138,10 @@ NAMED: dict[str, Callable[[], Source]] = {
 def _open_idx(
     name: str, layouts: tuple[str, ...], remote: dict[str, str], class_names: tuple[str, ...]
 ) -> Source:
-    folder = _find(*layouts)
-    if folder is None:
+    first = IDX_FILES["train"][0]
+    found = _find(*(f"{layout}/{first}{suffix}" for layout in layouts for suffix in ("", ".gz")))
+    folder = found.parent if found else None
+    if folder is None or folder.is_relative_to(cache_folder()):  # finish an interrupted download
         folder = cache_folder() / layouts[0]
         for file in (file for pair in IDX_FILES.values() for file in pair):
             url = f"{remote['base']}{file}.gz"

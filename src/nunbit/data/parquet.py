@@ -10,6 +10,7 @@ from nunbit.data.folder import SPLIT_NAMES
 from nunbit.data.pictures import Pictures, Source
 from nunbit.errors import DataError, UsageError
 
+MAX_CLASSES = 100_000  # a label above it is no class number
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
@@ -28,7 +29,7 @@ def open_parquet(path: Path) -> Source:
         prefix = file.name.split("-")[0].lower() if path.is_dir() else ""
         grouped.setdefault(SPLIT_NAMES.get(prefix, "all"), []).append(file)
     tables = {part: _read(names) for part, names in grouped.items()}
-    class_names = _class_names(next(iter(tables.values())), path)
+    class_names = _class_names(list(tables.values()), path)
     parts = {part: _pictures(table, class_names, part) for part, table in tables.items()}
     return Source(str(path), class_names, parts)
 
@@ -61,19 +62,20 @@ def _label_column(table: Any) -> str:
     raise DataError(f"no label column among {table.schema.names}; allowed: {LABEL_COLUMNS}")
 
 
-def _class_names(table: Any, path: Path) -> tuple[str, ...]:
-    """Return the names that the schema's `huggingface` metadata gives, or the text labels."""
-    column = _label_column(table)
+def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
+    """Return the names that the schema's `huggingface` metadata gives, or all text labels."""
+    columns = [(_label_column(table), table) for table in tables]
     try:
+        column, table = columns[0]
         features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
         return tuple(str(name) for name in features[column]["names"])
     except (KeyError, TypeError, ValueError):
-        values = table.column(column).unique().to_pylist()
+        values = {v for column, table in columns for v in table.column(column).unique().to_pylist()}
     if all(isinstance(value, str) for value in values):
         return tuple(sorted(values))
-    if all(isinstance(value, int) for value in values):
+    if all(isinstance(value, int) and 0 <= value < MAX_CLASSES for value in values):
         return tuple(str(value) for value in range(max(values) + 1))
-    raise DataError(f"{path}: column '{column}' holds neither class numbers nor class names")
+    raise DataError(f"{path}: the labels are neither class numbers from 0 nor class names")
 
 
 def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:

@@ -1,5 +1,6 @@
 """The two states of a set of pictures: as found (`Pictures`) and in memory (`ImageSet`)."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nunbit.data.decode import BadPictureError, decode
+from nunbit.data.decode import BadPictureError, decode, quiet_pillow
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import digests
 
@@ -113,7 +114,7 @@ def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track)
         except BadPictureError as error:
             skipped[index] = Skipped(pictures.names[index], str(error))
 
-    with ThreadPoolExecutor(threads) as pool:
+    with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
         for _ in track(pool.map(read, range(len(pictures))), len(pictures), "reading pictures"):
             pass
     images = _in_memory(pixels, pictures)
@@ -138,6 +139,11 @@ def as_image(item: Item, preprocess: Preprocess) -> Image.Image:
     if isinstance(item, np.ndarray):
         return array_to_image(item)
     return decode(item, preprocess.mode, max(preprocess.height, preprocess.width))
+
+
+def printable(path: str) -> str:
+    """Return a file name as text that can be written; names that are not UTF-8 get backslashes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def array_to_image(array: np.ndarray[Any, Any]) -> Image.Image:

@@ -1,6 +1,7 @@
 """From a decoded picture to the network's input: one object, stored with every model."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -77,8 +78,7 @@ class Preprocess:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return uint8 images (B, H, W, C) as float x (B, C, H, W) in NHWC memory order."""
-        mean = torch.tensor(self.mean, device=images.device) * 255
-        std = torch.tensor(self.std, device=images.device) * 255
+        mean, std = _levels(self.mean, self.std, images.device)
         # permute only renames the axes: the memory stays NHWC, which convolutions on CPUs prefer.
         return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
@@ -105,3 +105,11 @@ class Preprocess:
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:
     if not ok:
         raise UsageError(f"{name} is {str(value)[:80]}; allowed: {allowed}")
+
+
+@functools.lru_cache(maxsize=8)
+def _levels(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return mean and std on the scale of bytes; kept, since copying to a GPU waits for it."""
+    return torch.tensor(mean, device=device) * 255, torch.tensor(std, device=device) * 255

@@ -1,5 +1,6 @@
 """Training, validation and test: who decides, by which seed, and one data set ready to use."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from nunbit.config import DataConfig
 from nunbit.data.decode import BadPictureError, decode
 from nunbit.data.pictures import ImageSet, Item, Loaded, Skipped, Source, Track, load
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.stats import fingerprint, mean_and_std
+from nunbit.data.stats import mean_and_std
 from nunbit.errors import DataError
 
 MIXED_SIZE = 64  # side in pixels for sources whose pictures differ in size
@@ -38,7 +39,7 @@ class Dataset:
     preprocess: Preprocess
     skipped: tuple[Skipped, ...]
     fingerprint: str
-    """sha256 of training pictures and labels."""
+    """sha256 of the pictures and labels of all splits."""
     leaks: int
     """Training pictures left out because the very same picture is held out by the source."""
 
@@ -61,7 +62,7 @@ def open_dataset(source: Source, config: DataConfig, threads: int, track: Track)
     leaks = 0 if source.is_published else len(train) - len(kept)
     if leaks:
         train = train.select(torch.tensor(kept))
-        _require_each_class(train.labels, source.class_names)
+    _require_usable(train, val, test, source.class_names)
     if config.normalize == "train":
         mean, std = mean_and_std(train.images)
         preprocess = replace(preprocess, mean=mean, std=std)
@@ -72,7 +73,7 @@ def open_dataset(source: Source, config: DataConfig, threads: int, track: Track)
         class_names=source.class_names,
         preprocess=preprocess,
         skipped=skipped,
-        fingerprint=fingerprint(train.digests, train.labels),
+        fingerprint=fingerprint([train, *([val] if val else []), test]),
         leaks=leaks,
     )
 
@@ -133,7 +134,8 @@ def stratified(pictures: ImageSet, fraction: float, seed: int) -> tuple[Tensor, 
     for label in sorted(groups):
         copies = [at for digest, at in groups[label].items() if len(labels_of[digest]) == 1]
         wanted = len(held) + max(1, round(fraction * sum(map(len, groups[label].values()))))
-        for k in torch.randperm(len(copies), generator=generator).tolist():
+        last = len(groups[label]) - 1  # one of its pictures must be left to train on
+        for k in torch.randperm(len(copies), generator=generator).tolist()[:last]:
             if len(held) < wanted:
                 held += copies[k]
     if not held:
@@ -141,6 +143,15 @@ def stratified(pictures: ImageSet, fraction: float, seed: int) -> tuple[Tensor, 
     mask = torch.zeros(len(pictures), dtype=torch.bool)
     mask[held] = True
     return (~mask).nonzero().flatten(), mask.nonzero().flatten()
+
+
+def fingerprint(parts: Sequence[ImageSet]) -> str:
+    """Return a sha256 that changes with any pixel, label, split or their order."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(f"{len(part)}\0{chr(0).join(part.digests)}".encode())
+        total.update(part.labels.contiguous().numpy().data)
+    return total.hexdigest()
 
 
 def plain_preprocess(source: Source, config: DataConfig) -> Preprocess:
@@ -182,9 +193,28 @@ def _size(item: Item) -> tuple[int, int] | None:
 
 def _require_each_class(labels_N: Tensor, class_names: Sequence[str]) -> None:
     counts = torch.bincount(labels_N, minlength=len(class_names)).tolist()
-    small = [f"'{name}' has {n}" for name, n in zip(class_names, counts, strict=True) if n < 3]
+    named = list(zip(class_names, counts, strict=True))
+    if len(named) < 2:
+        only = ", ".join(map(repr, class_names)) or "none"
+        raise DataError(
+            f"at least two classes are needed; found {only} (each class needs a folder of its own)"
+        )
+    small = [f"'{name}' has {count or 'no pictures'}" for name, count in named if count < 3]
     if small:
         raise DataError(f"every class needs 3 pictures or more for the splits: {', '.join(small)}")
+
+
+def _require_usable(
+    train: ImageSet, val: ImageSet | None, test: ImageSet, class_names: Sequence[str]
+) -> None:
+    """Refuse splits that would only fail, or mean nothing, after the whole training."""
+    for name, part in (("validation", val), ("test", test)):
+        if part is not None and not len(part):
+            raise DataError(f"the {name} split holds no pictures")
+    counts = torch.bincount(train.labels, minlength=len(class_names)).tolist()
+    gone = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if gone:
+        raise DataError(f"no training pictures are left of {', '.join(map(repr, gone))}")
 
 
 def _name_faults(skipped: Sequence[Skipped]) -> str:

@@ -1,7 +1,6 @@
-"""Facts measured on pictures: per-channel mean and standard deviation, and fingerprints."""
+"""Facts measured on pictures: per-channel mean and standard deviation, and digests."""
 
 import hashlib
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,15 +38,3 @@ def digests(images: Tensor) -> list[str]:
     shape = str(tuple(images.shape[1:])).encode()
     rows = images.contiguous().numpy()
     return [hashlib.blake2b(row.data, digest_size=8, key=shape).hexdigest() for row in rows]
-
-
-def fingerprint(picture_digests: Sequence[str], labels: Tensor) -> str:
-    """Return a sha256 that changes with any pixel, label or their order.
-
-    Args:
-        picture_digests: what `digests` gave.
-        labels: int64 (N,).
-    """
-    total = hashlib.sha256("".join(picture_digests).encode())
-    total.update(labels.contiguous().numpy().data)
-    return total.hexdigest()

@@ -133,9 +133,12 @@ def _build_from_zoo(
         names, create = timm.list_models(), timm.create_model
         args = {"in_chans": in_channels, **args}
     elif zoo == "torchvision":
-        from torchvision.models import get_model, list_models
+        from torchvision import models as zoo_models
 
-        names, create = list_models(), get_model
+        # Only the classifiers: detection and segmentation networks do not give logits (B, K).
+        names, create = zoo_models.list_models(module=zoo_models), zoo_models.get_model
+        if name in ("googlenet", "inception_v3"):  # their second outputs are for another loss
+            args = {"aux_logits": False, "init_weights": True, **args}
         if in_channels != 3:
             raise UsageError(f"torchvision:{name} takes colour; add --data.channels 3")
     else:
@@ -147,9 +150,13 @@ def _build_from_zoo(
         raise UsageError(f"{zoo} has no network '{name}'; near: {', '.join(near) or 'none'}")
     try:
         model: nn.Module = create(name, num_classes=num_classes, **args)
-    except TypeError as error:
-        raise UsageError(f"{zoo}:{name}: {error}") from error
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UsageError(f"{zoo}:{name}: {_one_line(error)}") from error
     return model
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
 
 
 def _require_fit(
@@ -161,8 +168,8 @@ def _require_fit(
             model.eval()(torch.zeros(1, in_channels, *image_size))
     except (RuntimeError, ValueError, AssertionError) as error:
         height, width = image_size
-        reason = str(error).split("\n")[0]
         raise UsageError(
-            f"{name} cannot take pictures of {height}x{width} ({reason}); set data.size, often 224"
+            f"{name} cannot take pictures of {height}x{width} ({_one_line(error)}); "
+            "set data.size, often 224"
         ) from error
     model.train()

@@ -29,8 +29,8 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "imagenet/alexnet": imagenet.alexnet,
     "photos/cnn": photos.cnn,
 }
-DEFAULT = "digits/cnn"
-DEFAULT_FOR_DATA = "photos/cnn"
+# Sets whose pictures must not be mirrored, or that have a recipe of their own.
+DEFAULTS = {"digits": "digits/cnn", "mnist": "mnist/cnn", "birds": "birds/net"}
 
 
 def get_recipe(name: str | None, source: str | None = None) -> RunConfig:
@@ -42,7 +42,7 @@ def get_recipe(name: str | None, source: str | None = None) -> RunConfig:
         UsageError: no such recipe.
     """
     if name is None:
-        name = DEFAULT if source in (None, "digits") else DEFAULT_FOR_DATA
+        name = DEFAULTS.get(source or "digits", "photos/cnn")
     if name not in RECIPES:
         raise UsageError(f"no recipe '{name}'; {did_you_mean(name, RECIPES)}")
     config = RECIPES[name]()

@@ -64,10 +64,10 @@ def confusion(metrics: Metrics) -> Figure:
     axes.set_ylabel("true")
     if len(labels) <= MAX_LABELLED:
         ticks = range(len(labels))
-        axes.set_xticks(ticks, labels, fontsize=9)
+        axes.set_xticks(ticks, labels, fontsize=9, parse_math=False)
         if max(map(len, labels)) > 3:
             axes.tick_params(axis="x", labelrotation=45)
-        axes.set_yticks(ticks, labels, fontsize=9)
+        axes.set_yticks(ticks, labels, fontsize=9, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
@@ -101,7 +101,8 @@ def mistakes(pictures: ImageSet, logits_NK: Tensor, class_names: Sequence[str]) 
         grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
         axes.imshow(image.squeeze(), **(grey if image.shape[2] == 1 else {}))
         said = f"{class_names[int(predicted_N[i])]} {sure_N[i]:.0%}"
-        axes.set_title(f"{said}\nis {class_names[int(pictures.labels[i])]}", fontsize=8)
+        title = f"{said}\nis {class_names[int(pictures.labels[i])]}"
+        axes.set_title(title, fontsize=8, parse_math=False)
     return figure
 
 

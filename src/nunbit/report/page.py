@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment
 
+from nunbit.finished import Finished
 from nunbit.report import figures
-from nunbit.run import Finished
 from nunbit.runtime import versions
 from nunbit.storage import atomic_write, make_folder
 

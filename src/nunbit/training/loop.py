@@ -14,7 +14,7 @@ from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure
 from nunbit.runtime import Runtime, limited_threads
 from nunbit.training.schedule import lr_at
-from nunbit.training.state import Best, TrainState, copy_weights
+from nunbit.training.state import Best, TrainState, copy_weights, start_epoch
 from nunbit.training.step import Plan, train_step
 
 Batch = tuple[Tensor, Tensor]
@@ -32,11 +32,13 @@ class EpochResult:
     lr: float
     """Of the last update."""
     train_loss: float
-    """Mean over the epoch's pictures, while weights changed, with dropout and augmentation."""
+    """Mean cross entropy in nats, while weights changed, with dropout and augmentation."""
     running_accuracy: float
     """Of the same forward passes; not comparable with validation, measured in eval mode."""
     val_loss: float | None
     val_accuracy: float | None
+    images: int
+    """Pictures trained on."""
     seconds: float
     """Wall time of the epoch's updates and validation."""
     images_per_second: float
@@ -73,18 +75,18 @@ def fit(
     plan = Plan(config, runtime, config.train.epochs * loader.steps_per_epoch)
     while state.epoch < config.train.epochs:
         with limited_threads(runtime.threads):
-            start = time.perf_counter()
+            last = time.perf_counter()
             state.model.train()
-            first, images_before = state.step_in_epoch, float(state.sums[2])
+            first = state.step_in_epoch
             label = f"epoch {state.epoch + 1}/{config.train.epochs}"
             batches = loader.batches(state.epoch, first)
             for x, y in watch(batches, loader.steps_per_epoch - first, label):
                 train_step(state, x, y, plan)
+                now = time.perf_counter()
+                state.seconds_in_epoch, last = state.seconds_in_epoch + now - last, now
             loss_sum, correct, images = state.sums.tolist()
-            train_seconds = time.perf_counter() - start
-            state.epoch += 1
-            state.step_in_epoch = 0
-            state.sums.zero_()
+            train_seconds = state.seconds_in_epoch
+            start_epoch(state)
             val_loss, val_accuracy = _validate(state, val, loader, runtime)
         yield EpochResult(
             epoch=state.epoch,
@@ -94,8 +96,9 @@ def fit(
             running_accuracy=correct / images,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            seconds=time.perf_counter() - start,
-            images_per_second=(images - images_before) / train_seconds,
+            images=int(images),
+            seconds=train_seconds + time.perf_counter() - last,
+            images_per_second=images / train_seconds,
         )
 
 

@@ -30,8 +30,18 @@ class TrainState:
     """Updates done in the unfinished epoch."""
     sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     """Loss, correct and pictures, summed over the unfinished epoch; on the device."""
+    seconds_in_epoch: float = 0.0
+    """Wall time of the unfinished epoch's updates."""
     best: Best | None = None
     epochs_since_best: int = 0
+
+
+def start_epoch(state: TrainState) -> None:
+    """Count an epoch as finished and begin the next one's sums."""
+    state.epoch += 1
+    state.step_in_epoch = 0
+    state.seconds_in_epoch = 0.0
+    state.sums.zero_()
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:

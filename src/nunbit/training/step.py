@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nunbit.config import RunConfig
-from nunbit.errors import DivergedError
+from nunbit.errors import DivergedStepError
 from nunbit.runtime import Runtime, seeded
 from nunbit.training.loss import penalty
 from nunbit.training.schedule import lr_at
 from nunbit.training.state import TrainState
+
+LOOK_EVERY = 50  # updates
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
         plan: settings and length of the run.
 
     Raises:
-        DivergedError: the loss is not finite; the weights are as they were.
+        DivergedStepError: the loss is not finite; the weights are as they were.
     """
     train, optim = plan.config.train, plan.config.optim
     lr = lr_at(state.step, plan.total_steps, optim)
@@ -45,29 +46,40 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     logits_BK = logits_BK.float()
     loss = F.cross_entropy(logits_BK, y, label_smoothing=train.label_smoothing)
     total = loss + penalty(state.model, optim) if optim.l1 or optim.l2 else loss
-    stop_if_not_finite(total, state.step, lr)
+    stop_if_not_finite(total, state.step, lr, optim.lr)
     state.optimizer.zero_grad()
     total.backward()
     state.optimizer.step()
 
-    correct = (logits_BK.detach().argmax(1) == y).sum()
-    state.sums += torch.stack([loss.detach() * len(y), correct, correct.new_tensor(len(y))])
+    logits_BK = logits_BK.detach()
+    if train.label_smoothing:  # what is logged is comparable with validation
+        loss = F.cross_entropy(logits_BK, y)
+    state.sums[0] += loss.detach() * len(y)
+    state.sums[1] += (logits_BK.argmax(1) == y).sum()
+    state.sums[2] += len(y)
     state.step += 1
     state.step_in_epoch += 1
 
 
-def stop_if_not_finite(loss: Tensor, step: int, lr: float) -> None:
+def stop_if_not_finite(loss: Tensor, step: int, lr: float, peak: float) -> None:
     """Stop before an update that would make every weight NaN.
 
-    On a GPU the check is left to the device, so that no step waits for it.
+    On a GPU, where looking at a number waits for it, only every 50th update is looked at; weights
+    that went wrong in between are still refused by validation and by every checkpoint.
+
+    Args:
+        loss: what is minimised, a scalar.
+        step: number of the update, from 0.
+        lr: its learning rate.
+        peak: `optim.lr`, for the advice.
 
     Raises:
-        DivergedError: the loss is infinite or not a number.
+        DivergedStepError: the loss is infinite or not a number.
     """
-    if loss.device.type == "cuda":
-        torch._assert_async(loss.isfinite())
-    elif not loss.isfinite():
-        raise DivergedError(
+    if loss.device.type != "cpu" and step % LOOK_EVERY:
+        return
+    if not loss.isfinite():
+        raise DivergedStepError(
             f"the loss became {loss.item()} at step {step} (learning rate {lr:g}); "
-            f"nothing was updated with it. Try a tenth: --optim.lr {lr / 10:g}"
+            f"nothing was updated with it. Try a tenth: --optim.lr {peak / 10:g}"
         )

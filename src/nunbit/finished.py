@@ -1,0 +1,78 @@
+"""What a training ends in: the numbers that are printed, recorded and drawn."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nunbit.bundle import MODEL_FILE, Classifier
+from nunbit.config import RunConfig
+from nunbit.data.splits import Dataset
+from nunbit.metrics import Metrics
+from nunbit.models.summary import count_parameters
+from nunbit.runtime import Runtime, versions
+from nunbit.training.loop import EpochResult
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended: its numbers, and what a report draws from."""
+
+    run_dir: Path
+    config: RunConfig
+    runtime: Runtime
+    dataset: Dataset
+    classifier: Classifier
+    epochs: tuple[EpochResult, ...]
+    kept_epoch: int
+    """The epoch whose weights were kept: the best on validation, or the last."""
+    train: Metrics
+    test: Metrics
+    test_logits: Tensor
+    """float32 (N, K)."""
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the network."""
+        return count_parameters(self.classifier.module)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of training with validation, over all parts of a resumed run."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as `nunbit train --json` prints it."""
+        last = self.epochs[-1]
+        images = sum(epoch.images for epoch in self.epochs)
+        return {
+            "run_dir": str(self.run_dir),
+            "recipe": self.config.recipe,
+            "model": self.config.model.name,
+            "parameters": self.parameters,
+            "epochs": last.epoch,
+            "steps": last.step,
+            "kept_epoch": self.kept_epoch,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(images / self.seconds, 1),
+            "final_loss": last.train_loss,
+            "train": {"accuracy": self.train.accuracy, "n": self.train.n},
+            "test": {
+                "accuracy": self.test.accuracy,
+                "n": self.test.n,
+                "ci95": list(self.test.ci95),
+            },
+            "model_file": str(self.run_dir / MODEL_FILE),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return the body of `result.json`."""
+        return {
+            **self.to_dict(),
+            "test_metrics": self.test.to_dict(),
+            "data_fingerprint": self.dataset.fingerprint,
+            "skipped": [asdict(fault) for fault in self.dataset.skipped],
+            "leaks": self.dataset.leaks,
+            "versions": versions(),
+        }
