@@ -1,11 +1,13 @@
 """What the README shows works as it stands there."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import pytest
 
+import nunbit
 from conftest import noisy_picture
 from nunbit.cli import app, split_settings
 
@@ -35,3 +37,10 @@ def test_every_command_shown_is_one_that_nunbit_takes() -> None:
 def test_every_link_leads_to_a_file() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
         assert (README.parent / target).exists(), target
+
+
+def test_the_example_of_an_own_loop_makes_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(README.parent / "examples" / "own_loop.py"), run_name="__main__")
+    assert "validation 9" in capsys.readouterr().out
+    found = nunbit.load("digits.safetensors").evaluate("digits")
+    assert found.accuracy > 0.9

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -301,3 +302,28 @@ def test_intervals(text: str, expected: Interval) -> None:
 def test_wrong_intervals_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="30s, 5m"):
         RunConfig().override({"train.checkpoint-every": text})
+
+
+def test_a_disk_that_is_really_full(quick: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(quick.to_json())
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    train = f"{sys.executable} -m nunbit train --config {tmp_path}/c.json --run-dir {disk}/r"
+    # First a disk on which the beginning and one checkpoint fit, but not a second.
+    script = (
+        f"mount -t tmpfs -o size=256k none {disk} || exit 99\n"
+        f"{train} --train.checkpoint-every 2steps --model cnn --model.width 8\n"
+        f"code=$?; ls -A {disk}/r/checkpoints; exit $code"
+    )
+    flags = ["-m"] if os.geteuid() == 0 else ["-Urm"]
+    done = subprocess.run(
+        ["unshare", *flags, "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    if done.returncode in (1, 99) and "nunbit" not in done.stderr:
+        pytest.skip(f"no private mounts here: {done.stderr.strip()}")
+    assert done.returncode == 74, done.stderr
+    assert "disk full: " in done.stderr
+    assert re.search(r"needs \d+\.\d MB, \d+\.\d MB are free", done.stderr)
+    left = done.stdout.split()
+    assert left, "the older checkpoint is still there"
+    assert not [name for name in left if name.endswith(".tmp")]
