@@ -267,6 +267,7 @@ def test_a_folder_killed_before_the_run_began_can_be_used(quick: RunConfig, tmp_
     (folder / FOLDER).mkdir(parents=True)
     (folder / "split.csv").write_text("torn")
     (folder / ".config.json.12ab.tmp").write_text("{")
+    (folder / FOLDER / ".probe-12ab.tmp").touch()
     nunbit.train(quick, epochs=1, run_dir=folder, quiet=True)
     assert not list(folder.glob(".*.tmp"))
 

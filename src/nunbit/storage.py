@@ -77,7 +77,7 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{secrets.token_hex(4)}"
+        probe = path / f".probe-{secrets.token_hex(4)}.tmp"  # litter by its name if we die here
         probe.touch()
         probe.unlink()
     except OSError as error:

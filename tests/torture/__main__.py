@@ -10,7 +10,7 @@ from pathlib import Path
 from nunbit.runtime import versions
 
 from .campaigns import CAMPAIGNS
-from .harness import Report
+from .harness import Report, warm_up
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
     reports = []
     for name in words.names or CAMPAIGNS:
         with tempfile.TemporaryDirectory() as folder:
+            warm_up(Path(folder))
             start = time.monotonic()
             report = CAMPAIGNS[name](Path(folder), words.deep)
             report.seconds = time.monotonic() - start

@@ -61,6 +61,12 @@ def begin_or_go_on(config: RunConfig, folder: Path) -> None:
         run_module.train_run(config, folder, QUIET, lambda _finished: None)
 
 
+def warm_up(folder: Path) -> None:
+    """Train once in this process, so that children find everything imported."""
+    begin_or_go_on(tiny(**{"train.epochs": 1}), folder / "warm-up")
+    shutil.rmtree(folder / "warm-up")
+
+
 def in_child(work: Callable[[], None]) -> int:
     """Start `work` in a forked child and return its process id."""
     sys.stdout.flush()
