@@ -53,6 +53,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     """Keep every test out of the user's cache, the network and the current folder."""
     monkeypatch.setenv("NUNBIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NUNBIT_OFFLINE", "1")
+    monkeypatch.delenv("NUNBIT_DATA", raising=False)  # only `real_data` brings it back
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     yield

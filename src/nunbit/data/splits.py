@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nunbit.config import DataConfig
-from nunbit.data.decode import BadPictureError, decode
+from nunbit.data.decode import BadPictureError, decode, quiet_pillow
 from nunbit.data.pictures import ImageSet, Item, Loaded, Skipped, Source, Track, load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import mean_and_std
@@ -173,9 +173,10 @@ def plain_preprocess(source: Source, config: DataConfig) -> Preprocess:
 def _own_size(source: Source) -> tuple[int, int]:
     """Return (height, width) if the pictures seem to share one small size, else `MIXED_SIZE`."""
     sizes = set()
-    for pictures in source.parts.values():
-        step = max(1, len(pictures) // 16)
-        sizes |= {_size(pictures.items[i]) for i in range(0, len(pictures), step)}
+    with quiet_pillow():
+        for pictures in source.parts.values():
+            step = max(1, len(pictures) // 16)
+            sizes |= {_size(pictures.items[i]) for i in range(0, len(pictures), step)}
     sizes -= {None}
     only = sizes.pop() if len(sizes) == 1 else None
     return only if only is not None and max(only) <= MIXED_SIZE else (MIXED_SIZE, MIXED_SIZE)
