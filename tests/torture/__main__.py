@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +42,12 @@ def _row(report: Report) -> str:
     return f"| {report.name} | {report.cases} | {kept} | {report.seconds:.0f} s |"
 
 
+def _commit() -> str:
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
 def _page(reports: list[Report]) -> str:
     facts = versions()
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -52,8 +59,8 @@ def _page(reports: list[Report]) -> str:
         "bit for bit, those of a run that nothing happened to (a damaged file: when it is refused,",
         "and nothing of it is used).",
         "",
-        f"{day}; nunbit {facts['nunbit']}, torch {facts['torch']}, Python {facts['python']};",
-        f"{facts['machine']}.",
+        f"{day}, commit {_commit()}; nunbit {facts['nunbit']}, torch {facts['torch']},",
+        f"Python {facts['python']}; {facts['machine']}.",
         "",
         "| fault | cases | passed | time |",
         "| --- | --- | --- | --- |",

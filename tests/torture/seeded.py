@@ -177,14 +177,14 @@ DEFECTS = (
     Defect(
         "the loss may be NaN",
         "training/step.py",
-        "    stop_if_not_finite(total, state.step, lr)\n",
+        "    stop_if_not_finite(total, state.step, lr, optim.lr)\n",
         "",
         "test_training.py -k finite",
     ),
     Defect(
         "EXIF rotation ignored",
         "data/decode.py",
-        "return to_mode(ImageOps.exif_transpose(image), mode)",
+        "return to_mode(upright(image), mode)",
         "return to_mode(image, mode)",
         "test_decode.py -k exif",
     ),
