@@ -36,7 +36,7 @@ $(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.run-ready
 
-# Every fault of tests/torture, in full: about half an hour; writes docs/reliability.md.
+# Every fault of tests/torture, in full: about a quarter of an hour; writes docs/reliability.md.
 torture: $(VENV)/.dev-ready
 	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m torture --deep --write ../docs/reliability.md
 	$(BIN)/python tests/torture/seeded.py --write docs/reliability.md

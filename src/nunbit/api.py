@@ -47,8 +47,8 @@ def train(
         model: a network in place of the recipe's.
         run_dir: a new folder; by default the next free one under ./runs.
         quiet: print nothing.
-        settings: single fields, with their section (`optim__lr=0.1`) or, where the name is unique,
-            without (`epochs=5`).
+        settings: single fields, with their section (`optim__lr=0.1`) or without (`epochs=5`); a
+            name without section is looked for in train, optim, data and eval, in this order.
 
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.

@@ -1,7 +1,7 @@
 """Trainings in forked children that can be killed anywhere, and the digest of how they ended.
 
-torch is imported once; a child costs a few milliseconds. One thread everywhere: a forked child must
-not need the parent's thread pool.
+torch is imported once, so that a child costs what its training costs. One thread everywhere: a
+forked child must not need the parent's thread pool.
 """
 
 import errno

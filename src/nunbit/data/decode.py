@@ -37,7 +37,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-PILLOW_ERRORS = (  # what its plugins raised on some 67,000 damaged files
+PILLOW_ERRORS = (  # what its plugins raise on damaged files
     OSError, ValueError, SyntaxError, IndexError, EOFError, struct.error, TypeError, KeyError,
     AttributeError, OverflowError, zlib.error, MemoryError,
 )  # fmt: skip

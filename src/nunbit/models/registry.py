@@ -85,12 +85,6 @@ def build_model(
     )
 
 
-def model_options(name: str) -> dict[str, Any]:
-    """Return the options of one of nunbit's own networks with their defaults."""
-    parameters = inspect.signature(_own_builder(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in SHAPE_ARGUMENTS}
-
-
 def _own_builder(name: str) -> Builder:
     _import_all()
     if name not in BUILDERS:
