@@ -287,3 +287,24 @@ def test_wrong_initialisations_are_explained() -> None:
         initialize(nn.BatchNorm2d(4), "kaiming")
     with pytest.raises(UsageError, match="std is -1"):
         initialize(nn.Linear(2, 2), "normal", std=-1)
+
+
+@pytest.mark.parametrize(("name", "activation"), [("net", nn.Tanh), ("net-depth", nn.ReLU)])
+def test_pooling_before_the_activation_is_the_texts_function(
+    name: str, activation: type[nn.Module]
+) -> None:
+    model = build(name)
+    layers: list[nn.Module] = []
+    for conv in (m for m in model.modules() if isinstance(m, nn.Conv2d)):
+        layers += [conv, activation(), nn.MaxPool2d(2)]  # the order of the texts
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    text = nn.Sequential(*layers, nn.Flatten(), linear[0], activation(), linear[1])
+    x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for network in (model, text):
+        model.zero_grad()
+        logits = network(x)
+        nn.functional.cross_entropy(logits, torch.arange(8) % 2).backward()
+        gradients.append([logits, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(gradients[0]) == len(list(model.parameters())) + 1
+    torch.testing.assert_close(gradients[0], gradients[1])

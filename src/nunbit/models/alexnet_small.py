@@ -40,10 +40,10 @@ class AlexNetSmall(Network):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last hidden layer (B, 512) of pictures x (B, C, H, W)."""
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)  # (B, 64, 15, 15) of 32 pixels
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (B, 192, 7, 7)
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 64, 15, 15) of 32 pixels
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (B, 192, 7, 7)
         x = F.relu(self.conv4(F.relu(self.conv3(x))))  # (B, 256, 7, 7)
-        x = F.max_pool2d(F.relu(self.conv5(x)), 2)  # (B, 256, 3, 3)
+        x = F.relu(F.max_pool2d(self.conv5(x), 2))  # (B, 256, 3, 3)
         x = F.relu(self.fc1(self.dropout(x.flatten(1))))  # (B, 1024)
         return F.relu(self.fc2(self.dropout(x)))
 

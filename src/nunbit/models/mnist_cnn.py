@@ -33,8 +33,8 @@ class MnistCNN(Network):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (B, 100) of pictures x (B, C, H, W)."""
         x = F.relu(self.conv1(x))  # (B, 16, 24, 24) of 28 pixels
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (B, 32, 10, 10)
-        x = F.max_pool2d(F.relu(self.conv3(x)), 2)  # (B, 64, 3, 3)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (B, 32, 10, 10)
+        x = F.relu(F.max_pool2d(self.conv3(x), 2))  # (B, 64, 3, 3)
         return F.relu(self.fc1(x.flatten(1)))
 
 

@@ -36,8 +36,8 @@ class Net(Network):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (B, 32) of pictures x (B, C, H, W)."""
-        x = F.max_pool2d(torch.tanh(self.conv1(x)), 2)  # (B, n, H/2, W/2)
-        x = F.max_pool2d(torch.tanh(self.conv2(x)), 2)  # (B, n/2, H/4, W/4)
+        x = torch.tanh(F.max_pool2d(self.conv1(x), 2))  # (B, n, H/2, W/2)
+        x = torch.tanh(F.max_pool2d(self.conv2(x), 2))  # (B, n/2, H/4, W/4)
         return torch.tanh(self.fc1(x.flatten(1)))
 
 
@@ -60,11 +60,11 @@ def net_modules(
     require_side("net-modules", image_size, LEAST_SIDE)
     return nn.Sequential(
         nn.Conv2d(in_channels, width, kernel_size=3, padding=1),
-        nn.Tanh(),
         nn.MaxPool2d(2),  # (B, n, H/2, W/2)
-        nn.Conv2d(width, width // 2, kernel_size=3, padding=1),
         nn.Tanh(),
+        nn.Conv2d(width, width // 2, kernel_size=3, padding=1),
         nn.MaxPool2d(2),  # (B, n/2, H/4, W/4)
+        nn.Tanh(),
         nn.Flatten(),
         nn.Linear(flat_features(width // 2, image_size, 2), HIDDEN),
         nn.Tanh(),

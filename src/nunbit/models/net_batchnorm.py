@@ -30,8 +30,8 @@ class NetBatchNorm(Net):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (B, 32) of pictures x (B, C, H, W)."""
-        x = F.max_pool2d(torch.tanh(self.norm1(self.conv1(x))), 2)  # (B, n, H/2, W/2)
-        x = F.max_pool2d(torch.tanh(self.norm2(self.conv2(x))), 2)  # (B, n/2, H/4, W/4)
+        x = torch.tanh(F.max_pool2d(self.norm1(self.conv1(x)), 2))  # (B, n, H/2, W/2)
+        x = torch.tanh(F.max_pool2d(self.norm2(self.conv2(x)), 2))  # (B, n/2, H/4, W/4)
         return torch.tanh(self.fc1(x.flatten(1)))
 
 

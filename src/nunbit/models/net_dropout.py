@@ -35,8 +35,8 @@ class NetDropout(Net):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (B, 32) of pictures x (B, C, H, W)."""
-        x = self.dropout1(F.max_pool2d(torch.tanh(self.conv1(x)), 2))  # (B, n, H/2, W/2)
-        x = self.dropout2(F.max_pool2d(torch.tanh(self.conv2(x)), 2))  # (B, n/2, H/4, W/4)
+        x = self.dropout1(torch.tanh(F.max_pool2d(self.conv1(x), 2)))  # (B, n, H/2, W/2)
+        x = self.dropout2(torch.tanh(F.max_pool2d(self.conv2(x), 2)))  # (B, n/2, H/4, W/4)
         return torch.tanh(self.fc1(x.flatten(1)))
 
 

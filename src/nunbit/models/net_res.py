@@ -22,8 +22,8 @@ class NetRes(NetDepth):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (B, 32) of pictures x (B, C, H, W)."""
-        x = F.max_pool2d(torch.relu(self.conv1(x)), 2)  # (B, n, H/2, W/2)
-        x = F.max_pool2d(torch.relu(self.conv2(x)), 2)  # (B, n/2, H/4, W/4)
+        x = torch.relu(F.max_pool2d(self.conv1(x), 2))  # (B, n, H/2, W/2)
+        x = torch.relu(F.max_pool2d(self.conv2(x), 2))  # (B, n/2, H/4, W/4)
         x = F.max_pool2d(torch.relu(self.conv3(x)) + x, 2)  # (B, n/2, H/8, W/8)
         return torch.relu(self.fc1(x.flatten(1)))
 

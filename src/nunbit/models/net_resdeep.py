@@ -62,7 +62,7 @@ class NetResDeep(Network):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (B, 32) of pictures x (B, C, H, W)."""
-        x = F.max_pool2d(torch.relu(self.conv1(x)), 2)  # (B, n, H/2, W/2)
+        x = torch.relu(F.max_pool2d(self.conv1(x), 2))  # (B, n, H/2, W/2)
         for _ in range(self.passes):
             x = self.blocks(x)
         x = F.max_pool2d(x, 2)  # (B, n, H/4, W/4)
