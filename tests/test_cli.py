@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import noisy_picture
-from nunbit import cli
-from nunbit.cli import main, split_settings
+from nunbit.cli import dispatch, main
+from nunbit.config import split_settings
 from nunbit.errors import UsageError
 
 COMMANDS = ("train", "predict", "evaluate", "import", "models", "recipes", "settings")
@@ -176,7 +176,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_words: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli, "split_settings", broken)
+    monkeypatch.setattr(dispatch, "split_settings", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["recipes"])
 

@@ -17,10 +17,10 @@ GROUPS = (
     ("training", "checkpoint"),
     ("bundle",),
     ("run", "runfolder", "finished", "legacy"),
-    ("comparison", "explain", "finetune", "tune", "export", "serve"),
-    ("report",),
+    ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),
+    ("reporting",),
     ("api",),
-    ("cli", "examples", "__main__", "__init__"),
+    ("cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group}
 UNPICKLER = ROOT / "legacy" / "child.py"  # a process of its own, with limits

@@ -9,7 +9,8 @@ import pytest
 
 import nunbit
 from conftest import noisy_picture
-from nunbit.cli import app, split_settings
+from nunbit.cli import app
+from nunbit.config import split_settings
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -24,7 +24,7 @@ from nunbit.models.registry import build_model, list_models
 from nunbit.models.summary import Summary, summarize
 from nunbit.progress import Display
 from nunbit.recipes import get_recipe
-from nunbit.report.page import write_report
+from nunbit.reporting.page import write_report
 from nunbit.run import resume_run, train_run
 from nunbit.runfolder import next_run_dir, read_result
 from nunbit.values import Setting

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment
 
 from nunbit.finished import Finished
-from nunbit.report import figures
+from nunbit.reporting import figures
 from nunbit.runtime import versions
 from nunbit.storage import atomic_write, make_folder
 
@@ -40,7 +40,7 @@ def write_report(finished: Finished) -> None:
 
 
 def _template(name: str) -> Any:
-    text = files("nunbit.report").joinpath("templates", name).read_text(encoding="utf-8")
+    text = files("nunbit.reporting").joinpath("templates", name).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(text)
 

@@ -1,0 +1,10 @@
+"""The command line: one thin function per verb. Importing it never imports torch.
+
+Each module of this package registers its commands when it is imported.
+"""
+
+from nunbit.cli import lists, train, use  # noqa: F401  # they register their commands
+from nunbit.cli.app import app
+from nunbit.cli.dispatch import main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,60 @@
+"""One command from words to exit code; nothing but this module prints errors."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cyclopts import CycloptsError
+
+from nunbit.cli.app import DEFAULT_OUTPUT, app
+from nunbit.config import split_settings
+from nunbit.errors import MissingInputError, NunbitError, UsageError
+from nunbit.values import Setting
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; nothing but this function prints errors."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        words, given = split_settings(words)
+        command, bound, hidden = app.parse_args(
+            words, exit_on_error=False, print_error=False, verbose=False
+        )
+        return _run(command, bound, hidden, given)
+    except CycloptsError as error:
+        return _fail(_one_line(str(error)), UsageError.exit_code)
+    except NunbitError as error:
+        return _fail(_one_line(str(error)), error.exit_code)
+    except PermissionError as error:
+        return _fail(f"no permission: {error.filename}", MissingInputError.exit_code)
+    except KeyboardInterrupt:
+        return _fail("stopped", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader went away (`| head`); say nothing more, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(
+    command: Callable[..., Any], bound: Any, hidden: dict[str, Any], given: dict[str, Setting]
+) -> int:
+    if given and "settings" not in hidden:
+        raise UsageError(f"this command takes no settings, but --{next(iter(given))} was given")
+    extra = {"settings": given} if "settings" in hidden else {}
+    result = command(*bound.args, **bound.kwargs, **extra)
+    output = bound.kwargs.get("output", DEFAULT_OUTPUT)
+    if isinstance(result, dict) and output.json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"nunbit: {message}\n")
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,78 @@
+"""Commands that list: `nunbit models`, `recipes` and `settings`."""
+
+from typing import Any
+
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+
+MODELS = """Examples:
+  nunbit models
+  nunbit models net
+  nunbit models net --model.width 32 --classes 10
+  nunbit models timm:resnet18 --size 224"""
+RECIPES = """Examples:
+  nunbit recipes
+  nunbit recipes --json"""
+SETTINGS = """Examples:
+  nunbit settings
+  nunbit settings --json"""
+
+
+@app.command(help_epilogue=MODELS)
+def models(
+    name: str | None = None,
+    /,
+    *,
+    size: int = 32,
+    channels: int = 3,
+    classes: int = 2,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """List the networks, or show the layers of one.
+
+    Args:
+        name: A network.
+        size: Side of the picture in pixels.
+        channels: 1 for grey, 3 for colour.
+        classes: Number of classes.
+        output: How to answer.
+        settings: Options of the network as --model.OPTION VALUE.
+    """
+    from nunbit import api
+
+    if name is None:
+        found = api.models()
+        for row in found["models"]:
+            say(output, f"{row['name']:14} {row['description']}")
+        say(output, "and timm:NAME, torchvision:NAME")
+        return found
+    summary = api.summary(
+        name, size=size, channels=channels, classes=classes, settings=settings or {}
+    )
+    say(output, *summary.lines())
+    return summary.to_dict()
+
+
+@app.command(help_epilogue=RECIPES)
+def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+    """List the named runs."""
+    from nunbit.recipes import RECIPES
+
+    rows = [
+        {"name": name, "description": (make.__doc__ or "").split("\n")[0]}
+        for name, make in RECIPES.items()
+    ]
+    for row in rows:
+        say(output, f"{row['name']:14} {row['description']}")
+    return {"recipes": rows}
+
+
+@app.command(help_epilogue=SETTINGS)
+def settings(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+    """List every setting with its default and meaning."""
+    from nunbit.config import describe_settings
+
+    rows = describe_settings()
+    for row in rows:
+        say(output, f"--{row['name']} (default {row['default']})\n    {row['meaning']}")
+    return {"settings": rows}

@@ -1,0 +1,97 @@
+"""Commands that train: `nunbit train` and `nunbit resume`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.errors import MissingInputError, UsageError
+
+TRAIN = """Examples:
+  nunbit train                        digits, in seconds
+  nunbit train birds/net              the texts' network, bird or airplane
+  nunbit train --data photos/         a folder with one folder per class
+  nunbit train birds/net --train.epochs 5 --optim.lr 0.02
+  nunbit train --config runs/digits-cnn/config.json
+
+Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them."""
+RESUME = """Examples:
+  nunbit resume runs/birds-net"""
+
+
+@app.command(help_epilogue=TRAIN)
+def train(
+    recipe: str | None = None,
+    /,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    run_dir: Path | None = None,
+    config: Path | None = None,
+    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """Train a network, measure it, and write a run folder with a report.
+
+    Args:
+        recipe: A named run (`nunbit recipes`).
+        data: A known name, a folder of class folders, a .csv (path,label) or parquet.
+        model: A network (`nunbit models`), timm:NAME or torchvision:NAME.
+        run_dir: A new folder for the run; the default is the next free one under runs/.
+        config: The config.json of a run, to repeat it.
+        skip_bad: Leave out unreadable pictures and list them.
+        output: How to answer.
+        settings: Settings by dotted name.
+    """
+    from nunbit import api
+    from nunbit.config import RunConfig
+
+    if config is not None and recipe is not None:
+        raise UsageError(f"both a recipe ('{recipe}') and --config were given; choose one")
+    chosen: str | RunConfig | None = recipe
+    if config is not None:
+        chosen = RunConfig.from_json(_read_text(config))
+    given = {**(settings or {}), **({"data.skip_bad": True} if skip_bad else {})}
+    finished = api.train(
+        chosen, data=data, model=model, run_dir=run_dir, quiet=output.quiet, **given
+    )
+    result = finished.to_dict()
+    say(output, *result_lines(result))
+    return result
+
+
+@app.command(help_epilogue=RESUME)
+def resume(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+    """Go on with a training exactly where it stopped.
+
+    Args:
+        run: The run folder of a training that was stopped, killed or switched off.
+        output: How to answer.
+    """
+    from nunbit import api
+
+    result = api.resume(run, quiet=output.quiet)
+    say(output, *result_lines(result))
+    return result
+
+
+def result_lines(result: dict[str, Any]) -> list[str]:
+    """Say how a training ended: the accuracy, the report, and what to do next."""
+    test, run_dir = result["test"], Path(result["run_dir"])
+    low, high = test["ci95"]
+    return [
+        f"test accuracy {test['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+        f"n={test['n']:,}), training {result['train']['accuracy']:.2%}, "
+        f"{result['seconds']:.1f} s",
+        f"report: {run_dir / 'report.html'}",
+        f"next:   nunbit predict {run_dir} IMAGE...",
+    ]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingInputError(f"cannot read {path}: {error}") from error

@@ -1,0 +1,126 @@
+"""Commands that use a trained model: `nunbit predict`, `evaluate` and `import`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.errors import UsageError
+
+PREDICT = """Examples:
+  nunbit predict runs/digits-cnn photo.jpg
+  nunbit predict runs/photos-cnn holiday/ --json
+  cat photo.jpg | nunbit predict runs/photos-cnn -"""
+EVALUATE = """Examples:
+  nunbit evaluate runs/digits-cnn     its own held-out test split
+  nunbit evaluate runs/photos-cnn --data more-photos/"""
+IMPORT = """Examples:
+  nunbit import weights.pt --model net --classes airplane,bird
+  nunbit import weights.pt --model cnn --size 28 --channels 1 --mean 0.1307 --std 0.3081
+  nunbit import weights.pt --model net --model.width 32 --output net.safetensors"""
+
+
+@app.command(help_epilogue=PREDICT)
+def predict(
+    run: Path,
+    /,
+    *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    top: int = 5,
+    output: Output = DEFAULT_OUTPUT,
+) -> dict[str, Any]:
+    """Classify pictures with a trained model.
+
+    Args:
+        run: A run folder or a model file.
+        images: Picture files, folders, or - for one picture on standard input.
+        top: How many classes to list per picture.
+        output: How to answer.
+    """
+    if not images:
+        raise UsageError("no pictures given; write: nunbit predict RUN IMAGE...")
+    from nunbit import api
+
+    found = api.predict(run, [sys.stdin.buffer.read() if i == "-" else i for i in images], top)
+    for prediction in found:
+        say(output, f"{prediction.path}: {prediction.label} ({prediction.probability:.1%})")
+    return {"predictions": [prediction.to_dict() for prediction in found]}
+
+
+@app.command(help_epilogue=EVALUATE)
+def evaluate(
+    run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+) -> dict[str, Any]:
+    """Measure a trained model on labelled data.
+
+    Args:
+        run: A run folder or a model file.
+        data: A known name, folder, .csv or parquet; the default is the run's own test split.
+        output: How to answer.
+    """
+    from nunbit import api
+
+    metrics = api.evaluate(run, data, quiet=output.quiet)
+    low, high = metrics.ci95
+    say(output, f"accuracy {metrics.accuracy:.2%} ({low:.2%} to {high:.2%}), n={metrics.n:,}")
+    for row in metrics.per_class:
+        say(
+            output,
+            f"  {row.label}: recall {row.recall:.1%}, precision {row.precision:.1%}, n={row.n:,}",
+        )
+    return metrics.to_dict()
+
+
+@app.command(name="import", help_epilogue=IMPORT)
+def import_(
+    weights: Path,
+    /,
+    *,
+    model: str,
+    classes: str | None = None,
+    size: int = 32,
+    channels: int = 3,
+    mean: str = "0",
+    std: str = "1",
+    file: Annotated[Path | None, Parameter(name="--output")] = None,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """Make a model file of a state dict that torch.save wrote.
+
+    Args:
+        weights: A .pt or .pth file, which is read in a process of its own, with limits.
+        model: The network that the weights belong to.
+        classes: Names in the order of the outputs, with commas; the default is 0,1,...
+        size: Side of the pictures in pixels.
+        channels: 1 for grey, 3 for colour.
+        mean: What the training subtracted from pixels in [0, 1]; one number or one a channel.
+        std: What the training divided by.
+        file: A new file; the default is the name of the weights with .safetensors.
+        output: How to answer.
+        settings: Options of the network as --model.OPTION VALUE.
+    """
+    from nunbit import api
+
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    given: dict[str, Any] = {"data.size": size, "data.channels": channels, **(settings or {})}
+    given |= {"mean": _numbers("mean", mean), "std": _numbers("std", std)}
+    made = api.import_weights(weights, model, classes=names, output=file, **given)
+    result = made.to_dict()
+    say(
+        output,
+        f"{result['model']}, {result['parameters']:,} parameters, {len(result['classes'])} classes",
+        f"model:  {made.path}",
+        f"next:   nunbit evaluate {made.path} --data SOURCE",
+    )
+    return result
+
+
+def _numbers(name: str, text: str) -> float | list[float]:
+    """Read one number, or several with commas."""
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--{name} is {text!r}; allowed: numbers with commas") from None
+    return numbers if len(numbers) > 1 else numbers[0]
