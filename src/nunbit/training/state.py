@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from nunbit.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Best:
@@ -34,6 +36,21 @@ class TrainState:
     """Wall time of the unfinished epoch's updates."""
     best: Best | None = None
     epochs_since_best: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an optimizer that was made for another network, or before this one was changed.
+
+        Raises:
+            UsageError: it would update tensors that nobody uses, and the network would not learn.
+        """
+        own = {id(parameter) for parameter in self.model.parameters()}
+        held = [id(p) for group in self.optimizer.param_groups for p in group["params"]]
+        foreign = sum(i not in own for i in held)
+        if foreign:
+            raise UsageError(
+                f"{foreign} of {len(held)} tensors of the optimizer are not of the network; "
+                "build the optimizer last, from this network's parameters"
+            )
 
 
 def start_epoch(state: TrainState) -> None:
