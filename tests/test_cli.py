@@ -14,7 +14,18 @@ from nunbit.cli import dispatch, main
 from nunbit.config import split_settings
 from nunbit.errors import UsageError
 
-COMMANDS = ("train", "predict", "evaluate", "import", "models", "recipes", "settings")
+COMMANDS = (
+    "train",
+    "predict",
+    "evaluate",
+    "explain",
+    "import",
+    "lr-find",
+    "models",
+    "recipes",
+    "report",
+    "settings",
+)
 QUICK = ["--train.epochs", "1", "--model", "net", "--train.threads=1", "--train.device=cpu"]
 
 

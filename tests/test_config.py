@@ -38,7 +38,7 @@ def test_override_reads_each_type_from_text() -> None:
         ("optim.lr", "nan", "a number"),
         ("optim.lr", "fast", "a number"),
         ("train.epochs", "2.5", "a whole number"),
-        ("train.epochs", "0", "1 to 100000"),
+        ("train.epochs", "-1", "0 to 100000"),
         ("data.flip", "maybe", "true or false"),
         ("optim.name", "adan", "did you mean 'adam"),
         ("data.val_fraction", "1.5", "0 to 0.9"),

@@ -10,16 +10,18 @@ import nunbit
 ROOT = Path(nunbit.__file__).parent
 # A module imports from its own or an earlier group only.
 GROUPS = (
-    ("errors", "values", "config", "runtime", "storage", "progress", "recipes", "lock", "signals"),
+    ("errors", "values", "config", "runtime", "storage", "recipes", "lock", "signals"),
+    ("liveline", "progress"),
     ("data",),
     ("models",),
-    ("metrics", "evaluation"),
+    ("metrics", "evaluation", "features"),
     ("training", "checkpoint"),
     ("bundle",),
-    ("run", "runfolder", "finished", "legacy"),
+    ("start", "reading", "run", "runfolder", "finished", "events", "legacy", "zoo"),
     ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),
+    ("asked", "lrfind"),
     ("reporting",),
-    ("api",),
+    ("api", "networks"),
     ("cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group}

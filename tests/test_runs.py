@@ -57,8 +57,8 @@ def test_the_report_is_one_file_that_loads_nothing(trained: Path) -> None:
     page = (trained / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert 'src="data:image/png;base64,' in page
-    assert "100.00 %" in page
+    assert 'src="data:image/' in page
+    assert "100.0\N{NO-BREAK SPACE}%" in page
     data = page.split('id="nunbit-data">')[1].split("</script>")[0]
     assert json.loads(data)["test"]["n"] == 12
     assert len(page) < 5_000_000
@@ -259,3 +259,14 @@ def test_importing_nunbit_costs_no_torch_and_names_what_it_has() -> None:
         assert getattr(nunbit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         nunbit.trian  # noqa: B018  # the attribute access is what is tested
+
+
+def test_initial_weights_are_chosen_by_name(quick: RunConfig, tmp_path: Path) -> None:
+    config = quick.override({"model.init": "normal", "optim.lr": 1e-9, "optim.name": "sgd"})
+    run = nunbit.train(config, run_dir=tmp_path / "run", epochs=1, quiet=True)
+    weights = torch.cat([p.flatten() for p in run.classifier.module.parameters() if p.dim() > 1])
+    assert weights.std().item() == pytest.approx(0.01, rel=0.05)  # as `initialize` documents
+    again = RunConfig.from_json((tmp_path / "run" / "config.json").read_text())
+    assert again.model.init == "normal"
+    with pytest.raises(UsageError, match=r"model\.init"):
+        quick.override({"model.init": "xaver"})

@@ -5,12 +5,27 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nunbit.api import evaluate, import_weights, load, predict, resume, train
+    from nunbit.api import (
+        compare,
+        evaluate,
+        explain,
+        finetune,
+        load,
+        lr_find,
+        predict,
+        report,
+        resume,
+        train,
+    )
     from nunbit.bundle import Classifier
     from nunbit.config import RunConfig
     from nunbit.errors import NunbitError
+    from nunbit.models.freeze import freeze, unfreeze
+    from nunbit.models.head import reset_head
     from nunbit.models.registry import build_model, register_model
+    from nunbit.networks import import_weights
     from nunbit.recipes import get_recipe
+    from nunbit.zoo import load_pretrained
 
 try:
     __version__ = version("nunbit")
@@ -19,15 +34,24 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 _PUBLIC = {
     "train": "nunbit.api",
+    "lr_find": "nunbit.api",
+    "compare": "nunbit.api",
     "load": "nunbit.api",
     "predict": "nunbit.api",
     "evaluate": "nunbit.api",
+    "finetune": "nunbit.api",
+    "explain": "nunbit.api",
     "resume": "nunbit.api",
-    "import_weights": "nunbit.api",
+    "report": "nunbit.api",
+    "import_weights": "nunbit.networks",
     "Classifier": "nunbit.bundle",
     "RunConfig": "nunbit.config",
     "NunbitError": "nunbit.errors",
     "build_model": "nunbit.models.registry",
+    "freeze": "nunbit.models.freeze",
+    "load_pretrained": "nunbit.zoo",
+    "reset_head": "nunbit.models.head",
+    "unfreeze": "nunbit.models.freeze",
     "register_model": "nunbit.models.registry",
     "get_recipe": "nunbit.recipes",
 }
@@ -37,14 +61,23 @@ __all__ = [
     "NunbitError",
     "RunConfig",
     "build_model",
+    "compare",
     "evaluate",
+    "explain",
+    "finetune",
+    "freeze",
     "get_recipe",
     "import_weights",
     "load",
+    "load_pretrained",
+    "lr_find",
     "predict",
     "register_model",
+    "report",
+    "reset_head",
     "resume",
     "train",
+    "unfreeze",
 ]
 
 

@@ -1,10 +1,11 @@
 """The verbs, as Python functions of the same names as the commands."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nunbit.asked import absolute, asked_config, dotted
 from nunbit.bundle import (
     MODEL_FILE,
     Classifier,
@@ -13,18 +14,21 @@ from nunbit.bundle import (
     find_pictures,
     load_classifier,
 )
-from nunbit.config import DataConfig, ModelConfig, RunConfig, section_fields
-from nunbit.data.named import NAMED
-from nunbit.data.preprocess import Preprocess
-from nunbit.errors import UsageError, did_you_mean
+from nunbit.comparison.compare import Comparison, run_comparison
+from nunbit.comparison.plan import plan_runs
+from nunbit.config import RunConfig
+from nunbit.data.sources import open_source
+from nunbit.explaining.explanation import Explanation
+from nunbit.explaining.subject import DIRECT, Options, explain_subject
+from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, parse_budget
 from nunbit.finished import Finished
-from nunbit.legacy.convert import Imported, convert
+from nunbit.lrfind import LrSearch, refuse_unused, search_lr
 from nunbit.metrics import Metrics
-from nunbit.models.registry import build_model, list_models
-from nunbit.models.summary import Summary, summarize
+from nunbit.models.pretrained import LITE0
 from nunbit.progress import Display
-from nunbit.recipes import get_recipe
+from nunbit.reporting.comparison import write_comparison
 from nunbit.reporting.page import write_report
+from nunbit.reporting.reopen import reopened
 from nunbit.run import resume_run, train_run
 from nunbit.runfolder import next_run_dir, read_result
 from nunbit.values import Setting
@@ -36,6 +40,7 @@ def train(
     data: str | Path | None = None,
     model: str | None = None,
     run_dir: str | Path | None = None,
+    tensorboard: bool = False,
     quiet: bool = False,
     **settings: Setting,
 ) -> Finished:
@@ -46,6 +51,7 @@ def train(
         data: a known name, folder, .csv or parquet in place of the recipe's.
         model: a network in place of the recipe's.
         run_dir: a new folder; by default the next free one under ./runs.
+        tensorboard: also write TensorBoard events into the run folder.
         quiet: print nothing.
         settings: single fields, with their section (`optim__lr=0.1`) or without (`epochs=5`); a
             name without section is looked for in train, optim, data and eval, in this order.
@@ -53,19 +59,80 @@ def train(
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
     """
-    dotted = {_dotted(name): value for name, value in settings.items()}
-    if data is None and "data.source" in dotted:
-        data = str(dotted.pop("data.source"))
-    if model is not None:
-        dotted = {"model.name": model, **dotted}
-    source = None if data is None else str(data)
-    if isinstance(recipe, RunConfig):
-        config = recipe if source is None else recipe.override({"data.source": source})
-    else:
-        config = get_recipe(recipe, source)
-    config = config.override(dotted)
+    config = asked_config(recipe, data, model, settings)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
-    return train_run(_anchored(config), folder, Display(quiet=quiet), write_report)
+    display = Display(quiet=quiet)
+    return train_run(config, folder, display, write_report, tensorboard=tensorboard)
+
+
+def lr_find(
+    recipe: str | RunConfig | None = None,
+    *,
+    data: str | Path | None = None,
+    model: str | None = None,
+    out: str | Path | None = None,
+    steps: int = 100,
+    quiet: bool = False,
+    **settings: Setting,
+) -> LrSearch:
+    """Test which learning rate suits a training, and whether it can learn one batch by heart.
+
+    Args:
+        recipe: as in `train`, with data and model.
+        data: in place of the recipe's.
+        model: in place of the recipe's.
+        out: a new PNG file or a folder for the picture; by default the current folder.
+        steps: updates of the test.
+        quiet: print nothing.
+        settings: single fields, as in `train`, but not those that the test is about.
+
+    Raises:
+        NunbitError: wrong settings or data, no file to write, or no rate that lowers the loss.
+    """
+    refuse_unused(map(dotted, settings))
+    config = asked_config(recipe, data, model, settings)
+    return search_lr(config, None if out is None else Path(out), steps, Display(quiet=quiet))
+
+
+def finetune(
+    data: str | Path,
+    *,
+    model: str = LITE0,
+    weights: str | Path | None = None,
+    budget: str = "90s",
+    strategy: Strategy = "auto",
+    run_dir: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Setting,
+) -> Finished:
+    """Make a classifier of a pretrained network and a folder of pictures.
+
+    Args:
+        data: a folder of class folders, a .csv, a parquet or a known name.
+        model: timm:NAME or torchvision:NAME, with pretrained weights.
+        weights: a safetensors file or a state dict; by default those of the package that the extra
+            `[offline]` installs, of the cache, or of the hub.
+        budget: time for all of it, such as 90s or 10m; the size of the pictures and the strategy
+            follow from it.
+        strategy: `head` fits the last layer only, `full` trains all layers after that; `auto`
+            takes what the budget allows.
+        run_dir: a new folder; by default the next free one under ./runs.
+        quiet: print nothing.
+        settings: single fields, as in `train`.
+
+    Raises:
+        NunbitError: weights that cannot be had, data that cannot be used, a budget that is too
+            small, or wrong settings.
+    """
+    display = Display(quiet=quiet)
+    source = absolute(str(data))
+    start = "pretrained" if weights is None else os.path.abspath(weights)
+    config = finetune_config(source, model, start)
+    config = config.override({dotted(name): value for name, value in settings.items()})
+    opened = open_source(config.data.source)
+    config = choose_strategy(config, opened, parse_budget(budget), strategy, display.say)
+    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
+    return train_run(config, folder, display, write_report)
 
 
 def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -84,6 +151,56 @@ def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
         moved = {"run_dir": str(folder), "model_file": str(folder / MODEL_FILE)}
         return {**read_result(folder), **moved}
     return finished.to_dict()
+
+
+def compare(
+    recipes: Sequence[str],
+    *,
+    seeds: int = 3,
+    data: str | Path | None = None,
+    run_dir: str | Path | None = None,
+    jobs: int = 0,
+    quiet: bool = False,
+    **settings: Setting,
+) -> Comparison:
+    """Train recipes with several seeds on the same pictures and say which differences are real.
+
+    Killed at any time, the same call goes on: finished runs are kept, begun ones are resumed.
+
+    Args:
+        recipes: names, families (`birds`), or recipes with settings (`birds/net:optim.lr=0.1`).
+        seeds: trainings of each; their seeds are train.seed, train.seed + 1, ...
+        data: a known name, folder, .csv or parquet for all.
+        run_dir: a folder for the runs and the results; by default one whose name follows from the
+            arguments, but not from the number of seeds.
+        jobs: trainings at once; 0 takes one for each core, with one thread each.
+        quiet: print nothing.
+        settings: of all runs, as in `train`.
+
+    Raises:
+        NunbitError: wrong settings, recipes that do not share their test pictures, a run that
+            failed, or a folder that holds something else.
+    """
+    given = {dotted(name): value for name, value in settings.items()}
+    source = None if data is None else absolute(str(data))
+    folder = None if run_dir is None else Path(run_dir)
+    names = [recipes] if isinstance(recipes, str) else recipes
+    folder, runs = plan_runs(names, seeds, source, given, folder)
+    return run_comparison(folder, runs, jobs, Display(quiet=quiet), write_comparison)
+
+
+def report(run: str | Path, *, quiet: bool = False) -> Path:
+    """Write the page and the figures of a finished run again; return the path of the page.
+
+    The pictures are read and classified again, so the run's data must be there, unchanged.
+
+    Raises:
+        MissingInputError: no such run, one that has not ended, or its data is gone.
+        DataError: its data changed, or its files are damaged.
+        LockedError: another process is writing it.
+    """
+    with reopened(Path(run), Display(quiet=quiet)) as finished:
+        return write_report(finished)
 
 
 def load(run: str | Path) -> Classifier:
@@ -111,110 +228,29 @@ def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = F
     return load_classifier(run).evaluate(data, track=Display(quiet=quiet).track)
 
 
-def import_weights(
-    weights: str | Path,
-    model: str,
+def explain(
+    run: str | Path,
+    images: Picture | Sequence[Picture] = (),
+    out: str | Path | None = None,
     *,
-    classes: Sequence[str] | None = None,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
-    output: str | Path | None = None,
-    **settings: Setting,
-) -> Imported:
-    """Make a model file of a state dict that `torch.save` wrote; see docs/import.md.
+    quiet: bool = False,
+    **options: Setting,
+) -> Explanation:
+    """Show what a trained network sees in pictures, how a network is built, or a lesson.
 
     Args:
-        weights: a .pt or .pth file; it is checked, and unpickled in a process with limits.
-        model: the network that the weights belong to.
-        classes: names in the order of the outputs; by default 0, 1, ...
-        mean: of pixels in [0, 1], one number or one a channel, as the training subtracted it.
-        std: likewise, as the training divided by it.
-        output: a new file; by default the weights' name with .safetensors.
-        settings: `size` (32), `channels` (3), `resize`, and options as `model__width=32`.
+        run: a run folder, a model file, the name of a network, or a lesson as basics/convolution.
+        images: one or several pictures or folders; only with a run or basics/convolution.
+        out: a new or empty folder; by default the next free one beside the run, or here.
+        quiet: print nothing.
+        options: `layer` for Grad-CAM in a run; `classes`, `size`, `channels`, `model__width=32` of
+            a network.
 
     Raises:
-        NunbitError: a file that is refused, weights that do not fit, wrong settings, or an output
-            that exists.
+        NunbitError: no such run or network, unreadable pictures, options that do not apply, or a
+            folder that holds something.
     """
-    given = {_dotted(name): value for name, value in settings.items()}
-    allowed = ("data.size", "data.channels", "data.resize")
-    for name in given:
-        if name not in allowed and not name.startswith("model."):
-            raise UsageError(f"'{name}' is not used by an import; {did_you_mean(name, allowed)}")
-    start = RunConfig(data=DataConfig(size=32, channels=3), model=ModelConfig(name=model))
-    config = start.override(given)
-    count = config.data.channels
-    preprocess = Preprocess(
-        height=config.data.size,
-        width=config.data.size,
-        channels=count,
-        resize=config.data.resize,
-        mean=(mean,) * count if isinstance(mean, int | float) else tuple(mean),
-        std=(std,) * count if isinstance(std, int | float) else tuple(std),
-    )
-    path = Path(weights).with_suffix(".safetensors") if output is None else Path(output)
-    return convert(Path(weights), config.model, classes, preprocess, path)
-
-
-def models() -> dict[str, list[dict[str, str]]]:
-    """List nunbit's own networks by name and description."""
-    rows = [{"name": name, "description": text} for name, text in list_models().items()]
-    return {"models": rows}
-
-
-def summary(
-    name: str,
-    *,
-    size: int = 32,
-    channels: int = 3,
-    classes: int = 2,
-    settings: Mapping[str, Setting] | None = None,
-) -> Summary:
-    """Return the layers of a network for square pictures.
-
-    Args:
-        name: a network of nunbit's, timm:NAME or torchvision:NAME.
-        size: side in pixels.
-        channels: 1 or 3.
-        classes: number of outputs.
-        settings: options as `{"model.width": 32}`.
-
-    Raises:
-        UsageError: an unknown network or option, or a size that it cannot take.
-    """
-    for label, value, allowed in (
-        ("size", size, range(1, 1025)),
-        ("channels", channels, (1, 3)),
-        ("classes", classes, range(1, 100_001)),
-    ):
-        if value not in allowed:
-            raise UsageError(f"{label} is {value}; allowed: {allowed}")
-    model = RunConfig(model=ModelConfig(name=name)).override(settings or {}).model
-    built = build_model(
-        model.name,
-        num_classes=classes,
-        in_channels=channels,
-        image_size=(size, size),
-        args=model.args,
-    )
-    return summarize(built, channels, (size, size))
-
-
-def _anchored(config: RunConfig) -> RunConfig:
-    """Return settings whose data path means the same from any folder."""
-    source = config.data.source
-    if source in NAMED or not os.path.exists(source):
-        return config
-    return config.override({"data.source": os.path.abspath(source)})
-
-
-def _dotted(name: str) -> str:
-    """Return `optim.lr` for `optim__lr`, and for `lr` where no earlier section has that name."""
-    if "." in name or "__" in name:
-        return name.replace("__", ".", 1)
-    sections = ("train", "optim", "data", "eval")
-    found = [section for section in sections if name in section_fields(section)]
-    if not found:
-        known = [field for section in sections for field in section_fields(section)]
-        raise UsageError(f"no setting '{name}'; {did_you_mean(name, known)}")
-    return f"{found[0]}.{name}"
+    given = [images] if isinstance(images, Picture) else list(images)
+    named = {n if n in DIRECT else dotted(n): value for n, value in options.items()}
+    folder, chosen = None if out is None else Path(out), Options.read(named)
+    return explain_subject(run, given, folder, chosen, Display(quiet=quiet).track)

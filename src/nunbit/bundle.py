@@ -151,7 +151,9 @@ class Classifier:
         spec = config.data.source if config and data is None else str(data)
         source = open_source(spec)
         if config and _same_source(spec, config.data.source):
-            dataset = open_dataset(source, config.data, self.runtime.threads, track)
+            dataset = open_dataset(
+                source, config.data, self.runtime.threads, track, self.preprocess
+            )
             if dataset.fingerprint != self.card["data"]["fingerprint"]:
                 raise DataError(f"{spec} has changed since the training: its test part is unknown")
             images = dataset.test
@@ -179,7 +181,7 @@ class Classifier:
         return replace(pictures, labels=order[pictures.labels])
 
     def _pixels(self, picture: Picture, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        side = max(self.preprocess.height, self.preprocess.width)
+        side = self.preprocess.near_side
         try:
             if isinstance(picture, Image.Image):
                 picture.load()

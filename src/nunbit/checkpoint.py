@@ -4,6 +4,7 @@ There is no random state in it, since there is none (see `runtime`): weights, op
 the best weights so far and the results of finished epochs are all that a training is.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nunbit.config import RunConfig
 from nunbit.errors import DataError, DivergedError, NunbitError
 from nunbit.storage import is_temporary, load_tensors, make_folder, save_tensors
 from nunbit.training.loop import EpochResult
@@ -217,9 +219,12 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
     """Refuse a checkpoint that other settings wrote: its position would mean other batches.
 
     Raises:
-        DataError: naming the settings that changed.
+        DataError: naming the settings that changed, or that the data did.
     """
-    before, now = checkpoint.body["facts"]["config"], facts["config"]
+    stored = checkpoint.body["facts"]
+    # A checkpoint of an older nunbit lacks the settings that came later: they had their defaults.
+    before = json.loads(RunConfig.from_json(json.dumps(stored["config"])).to_json())
+    now = facts["config"]
     changed = [
         f"{section}.{name}"
         for section, fields in now.items()
@@ -229,6 +234,8 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
     ]
     if changed:
         raise DataError(f"{checkpoint.path} was written with another {', '.join(changed)}")
+    if stored["fingerprint"] != facts["fingerprint"]:
+        raise DataError(f"{checkpoint.path} was written for other data or another data.overrides")
 
 
 def remove_litter(run_dir: Path) -> None:

@@ -54,6 +54,10 @@ class DataConfig:
     """Largest random change of brightness and contrast of training pictures (0.2: 20 %)."""
     skip_bad: bool = False
     """Leave unreadable pictures out (and list them) where the default refuses to start."""
+    group_duplicates: bool = False
+    """Keep pictures that look alike (near duplicates) on one side of the splits made here."""
+    overrides: str = ""
+    """A .csv (path,action,label) of pictures to drop or relabel, as `nunbit doctor` proposes."""
 
     def __post_init__(self) -> None:
         _require(bool(self.source), "data.source", self.source, "a name, folder, .csv or parquet")
@@ -77,6 +81,14 @@ class ModelConfig:
     """A registered network (`nunbit models`), or timm:NAME, or torchvision:NAME."""
     args: Mapping[str, Setting] = field(default_factory=dict)
     """Options of the builder by name; on the command line --model.width 32."""
+    init: Literal["own", "xavier", "kaiming", "normal"] = "own"
+    """Initial weights of convolutions and linear layers: the network's own, or a method by name."""
+    weights: str = ""
+    """Weights to start from: pretrained (those of timm or torchvision) or a file; "" is random."""
+    head: Literal["random", "logistic"] = "random"
+    """Initial last layer: random, or a logistic regression on the training pictures' features."""
+    freeze: str = ""
+    """Layers that do not train, by dotted name with *, separated by commas: conv1,blocks.*"""
 
     def __post_init__(self) -> None:
         _require(isinstance(self.name, str), "model.name", self.name, "the name of a network")
@@ -107,10 +119,13 @@ class OptimConfig:
     """Learning rate over the run."""
     warmup_fraction: float = 0.2
     """Share of the steps in which onecycle rises to the peak."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each block to the one before it; 1 treats all alike."""
 
     def __post_init__(self) -> None:
         _require(0 < self.lr <= 100, "optim.lr", self.lr, "above 0, at most 100")
         _require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 to below 1")
+        _require(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "above 0, to 1")
         for name in ("weight_decay", "l1", "l2"):
             value = getattr(self, name)
             _require(0 <= value <= 10, f"optim.{name}", value, "0 to 10")
@@ -127,7 +142,7 @@ class TrainConfig:
     """How long, in which batches, on what."""
 
     epochs: int = 20
-    """Passes over the training pictures."""
+    """Passes over the training pictures; 0 stops after the head (model.head logistic)."""
     batch_size: int = 64
     """Pictures per update."""
     seed: int = 0
@@ -146,7 +161,7 @@ class TrainConfig:
     """Time or updates between two checkpoints: 30s, 5m, 1h, 200steps, off (one at the end)."""
 
     def __post_init__(self) -> None:
-        _require(1 <= self.epochs <= 100_000, "train.epochs", self.epochs, "1 to 100000")
+        _require(0 <= self.epochs <= 100_000, "train.epochs", self.epochs, "0 to 100000")
         _require(2 <= self.batch_size <= 65_536, "train.batch_size", self.batch_size, "2 to 65536")
         _require(0 <= self.seed < 2**63, "train.seed", self.seed, "0 to 2^63 - 1")
         _require(
@@ -191,6 +206,8 @@ class RunConfig:
         # The name becomes part of a folder's name.
         ok = self.recipe.isprintable() and 0 < len(self.recipe) <= 100 and self.recipe[0] != "."
         _require(ok, "recipe", self.recipe, "a name of up to 100 characters, without a first dot")
+        trains = self.train.epochs > 0 or self.model.head == "logistic"
+        _require(trains, "train.epochs", 0, "1 or more; 0 only with model.head logistic")
 
     def override(self, settings: Mapping[str, Setting]) -> "RunConfig":
         """Return a copy with fields replaced by dotted name.
@@ -209,7 +226,7 @@ class RunConfig:
             if section not in SECTIONS or not name:
                 known = [f"{s}.{f}" for s in SECTIONS for f in section_fields(s)]
                 raise UsageError(f"no setting '{key}'; {did_you_mean(key, known)}")
-            if section == "model" and name not in ("name", "args"):
+            if section == "model" and name not in section_fields("model"):
                 model_args[name] = literal(value)
                 continue
             changes.setdefault(section, {})[name] = _typed_field(section, name, value)

@@ -12,6 +12,7 @@ from nunbit.data.splits import Dataset
 from nunbit.metrics import Metrics
 from nunbit.models.summary import count_parameters
 from nunbit.runtime import Runtime, versions
+from nunbit.start import describe_start
 from nunbit.training.loop import EpochResult
 
 
@@ -31,6 +32,11 @@ class Finished:
     test: Metrics
     test_logits: Tensor
     """float32 (N, K)."""
+    train_logits: Tensor | None = None
+    """float32 (N, K), of the training pictures; None leaves suspicious labels out of the report."""
+
+    head_seconds: float = 0.0
+    """Wall time of fitting the last layer before the first epoch, features included."""
 
     @property
     def parameters(self) -> int:
@@ -40,23 +46,25 @@ class Finished:
     @property
     def seconds(self) -> float:
         """Wall time of training with validation, over all parts of a resumed run."""
-        return sum(epoch.seconds for epoch in self.epochs)
+        return self.head_seconds + sum(epoch.seconds for epoch in self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as `nunbit train --json` prints it."""
-        last = self.epochs[-1]
-        images = sum(epoch.images for epoch in self.epochs)
+        last = self.epochs[-1] if self.epochs else None
+        images = sum(epoch.images for epoch in self.epochs) or self.train.n
+        strategy = describe_start(self.config)
         return {
+            **({"strategy": strategy} if strategy else {}),
             "run_dir": str(self.run_dir),
             "recipe": self.config.recipe,
             "model": self.config.model.name,
             "parameters": self.parameters,
-            "epochs": last.epoch,
-            "steps": last.step,
+            "epochs": last.epoch if last else 0,
+            "steps": last.step if last else 0,
             "kept_epoch": self.kept_epoch,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(images / self.seconds, 1),
-            "final_loss": last.train_loss,
+            "final_loss": last.train_loss if last else self.train.loss,
             "train": {"accuracy": self.train.accuracy, "n": self.train.n},
             "test": {
                 "accuracy": self.test.accuracy,

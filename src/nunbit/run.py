@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nunbit.bundle import MODEL_FILE, Classifier
@@ -21,15 +20,17 @@ from nunbit.checkpoint import (
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
-from nunbit.data.sources import open_source
-from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
-from nunbit.errors import DivergedStepError, StoppedError, UsageError
+from nunbit.data.splits import Dataset
+from nunbit.errors import DivergedStepError, StoppedError
 from nunbit.evaluation import collect_logits
+from nunbit.events import FOLDER as EVENTS
+from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished
+from nunbit.liveline import Cell, Sums
 from nunbit.metrics import Metrics, measure
-from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
-from nunbit.progress import Display
+from nunbit.progress import Display, Follow
+from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runfolder import (
     EpochLog,
     claim_existing,
@@ -37,19 +38,31 @@ from nunbit.runfolder import (
     is_finished,
     require_same_data,
     write_beginning,
+    write_predictions,
     write_result,
 )
-from nunbit.runtime import Runtime, choose_runtime, limited_threads, seeded, versions
+from nunbit.runtime import Runtime, choose_runtime, limited_threads, versions
 from nunbit.signals import StopRequest, stop_requests
+from nunbit.start import HeadStart, Start, build_start, fit_start
+from nunbit.storage import make_folder
+from nunbit.training.check import dead_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.values import Interval
 
-Publish = Callable[[Finished], None]
+Publish = Callable[[Finished], object]
 
 
-def train_run(config: RunConfig, run_dir: Path, display: Display, publish: Publish) -> Finished:
+def train_run(
+    config: RunConfig,
+    run_dir: Path,
+    display: Display,
+    publish: Publish,
+    read: Read = read_dataset,
+    *,
+    tensorboard: bool = False,
+) -> Finished:
     """Train one model as `config` says and write a new run folder.
 
     Args:
@@ -57,6 +70,8 @@ def train_run(config: RunConfig, run_dir: Path, display: Display, publish: Publi
         run_dir: a folder that is new or empty.
         display: where progress goes.
         publish: writes the report; called before the run counts as finished.
+        read: gives the data; several runs of one process may share what was read once.
+        tensorboard: also write events into the run folder; a resumed run goes on with them.
 
     Raises:
         CannotCreateError: the folder holds something already, or cannot be written.
@@ -64,19 +79,23 @@ def train_run(config: RunConfig, run_dir: Path, display: Display, publish: Publi
         StoppedError: a signal came; a checkpoint was written.
         NunbitError: bad settings or data; then nothing is left behind.
     """
+    if tensorboard:
+        require_tensorboard()
     with claim_new(run_dir), stop_requests() as stop:
         remove_litter(run_dir)
         runtime = choose_runtime(config.train)
         config = _resolved(config, runtime)
-        dataset = _read(config, runtime, display, stop)
+        dataset = read(config, runtime, display, stop)
         training = _new_training(config, dataset, runtime, run_dir)
         write_beginning(run_dir, config, dataset)
-        finished = _finish(training, stop, display)
-        _conclude(finished, publish)
-        return finished
+        if tensorboard:
+            make_folder(run_dir / EVENTS)
+        return _complete(training, stop, display, publish)
 
 
-def resume_run(run_dir: Path, display: Display, publish: Publish) -> Finished | None:
+def resume_run(
+    run_dir: Path, display: Display, publish: Publish, read: Read = read_dataset
+) -> Finished | None:
     """Go on with a run exactly where its newest whole checkpoint left it.
 
     The weights end as those of an undisturbed run, bit for bit, on the same torch build, CPU kind
@@ -93,7 +112,7 @@ def resume_run(run_dir: Path, display: Display, publish: Publish) -> Finished | 
             return None
         runtime = choose_runtime(config.train)
         checkpoint = load_newest(run_dir, display.say)
-        dataset = _read(config, runtime, display, stop)
+        dataset = read(config, runtime, display, stop)
         require_same_data(run_dir, dataset)
         training = _new_training(config, dataset, runtime, run_dir)
         if checkpoint is not None:
@@ -102,17 +121,7 @@ def resume_run(run_dir: Path, display: Display, publish: Publish) -> Finished | 
             training.history.extend(checkpoint.history)
         state = training.state
         display.say(f"going on after epoch {state.epoch}, step {state.step}")
-        finished = _finish(training, stop, display)
-        _conclude(finished, publish)
-        return finished
-
-
-def _conclude(finished: Finished, publish: Publish) -> None:
-    """Publish the report, and count the run as finished even if drawing it failed."""
-    try:
-        publish(finished)
-    finally:
-        write_result(finished.run_dir, finished.record())
+        return _complete(training, stop, display, publish)
 
 
 @dataclass
@@ -127,49 +136,16 @@ class _Training:
     checkpointer: Checkpointer
     history: list[EpochResult]
     run_dir: Path
-
-
-def _read(config: RunConfig, runtime: Runtime, display: Display, stop: StopRequest) -> Dataset:
-    def track(items: Iterable[Any], count: int, label: str) -> Iterator[Any]:
-        for item in display.track(items, count, label):
-            stop.check()
-            yield item
-
-    source = open_source(config.data.source)
-    if source.ignored:
-        first = source.ignored[0]
-        display.say(
-            f"ignored {len(source.ignored)} files that are no pictures by name: {first}, ..."
-        )
-    try:
-        dataset = open_dataset(source, config.data, runtime.threads, track)
-    except UnreadableError as error:
-        if len(error.skipped) > NAMED_FAULTS:  # the error's one line cannot name all of them
-            for fault in error.skipped:
-                display.say(f"cannot read {fault.name}: {fault.reason}")
-        raise
-    for fault in dataset.skipped:
-        display.say(f"left out {fault.name}: {fault.reason}")
-    if config.train.patience and dataset.val is None:
-        raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
-    if dataset.leaks:
-        display.say(f"left out {dataset.leaks} training pictures that are held out as well")
-    return dataset
+    start: Start
+    head: HeadStart | None = None
+    """Fitted in this process; None after a resume, and where the head is random."""
 
 
 def _new_training(
     config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path
 ) -> _Training:
-    preprocess = dataset.preprocess
-    with seeded(config.train.seed, "init"):
-        model = build_model(
-            config.model.name,
-            num_classes=len(dataset.class_names),
-            in_channels=preprocess.channels,
-            image_size=(preprocess.height, preprocess.width),
-            args=config.model.args,
-        ).to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
-    state = TrainState(model, build_optimizer(model, config.optim))
+    start = build_start(config, dataset, runtime)
+    state = TrainState(start.model, build_optimizer(start.model, config.optim))
     state.sums = state.sums.to(runtime.device)
     facts = {"config": json.loads(config.to_json()), "fingerprint": dataset.fingerprint}
     every = Interval.parse(config.train.checkpoint_every)
@@ -177,53 +153,74 @@ def _new_training(
         config=config,
         runtime=runtime,
         dataset=dataset,
-        loader=TrainLoader(dataset.train, preprocess, config, runtime.device),
+        loader=TrainLoader(dataset.train, dataset.preprocess, config, runtime.device),
         state=state,
         checkpointer=Checkpointer(run_dir, every, facts),
         history=[],
         run_dir=run_dir,
+        start=start,
     )
 
 
-def _finish(training: _Training, stop: StopRequest, display: Display) -> Finished:
+def _complete(
+    training: _Training, stop: StopRequest, display: Display, publish: Publish
+) -> Finished:
+    """Train to the end, publish the report, and count the run as finished even if that failed."""
+    with open_events(training.run_dir, training.history, display.say) as events:
+        events.add_graph(training.state.model, training.dataset.preprocess)
+        finished = _finish(training, events, stop, display)
+        events.add_end(finished)
+    try:
+        publish(finished)
+    finally:
+        write_predictions(finished.run_dir, finished.dataset, finished.test_logits)
+        write_result(finished.run_dir, finished.record())
+    return finished
+
+
+def _finish(training: _Training, events: Events, stop: StopRequest, display: Display) -> Finished:
     """Train to the end, measure, and write the model file."""
     config, runtime, dataset = training.config, training.runtime, training.dataset
     state, run_dir = training.state, training.run_dir
     display.say(_header(config, dataset, runtime, state.model))
-    _train(training, stop, display)
+    if config.model.head == "logistic" and not state.step and not state.epoch:
+        training.head = _fit_head(training, stop, display)
+    _train(training, events, stop, display)
     kept = keep_best(state.model, state) or state.epoch
     with limited_threads(runtime.threads):
-        train, _ = _measure(training, dataset.train)
-        test, test_logits = _measure(training, dataset.test)
+        train_logits = _logits(training, "train")
+        test_logits = _logits(training, "test")
+    train = measure(train_logits, dataset.train.labels, dataset.class_names)
+    test = measure(test_logits, dataset.test.labels, dataset.class_names)
     classifier = Classifier(
         state.model,
         dataset.class_names,
         dataset.preprocess,
-        _card(config, dataset, train, test),
+        _card(training, train, test),
         runtime,
     )
     classifier.save(run_dir / MODEL_FILE)
     return Finished(
         run_dir, config, runtime, dataset, classifier, tuple(training.history), kept,
-        train, test, test_logits,
+        train, test, test_logits, train_logits, training.head.seconds if training.head else 0.0,
     )  # fmt: skip  # one name a line would take ten
 
 
-def _train(training: _Training, stop: StopRequest, display: Display) -> None:
+def _train(training: _Training, events: Events, stop: StopRequest, display: Display) -> None:
     """Run the epochs that are left: log, show and save each, and stop early if it is due."""
     state, config, history = training.state, training.config, training.history
     log = EpochLog(training.run_dir, history, display)
-
-    def watch(batches: Iterable[Batch], count: int, label: str) -> Iterator[Batch]:
-        shown = display.track(batches, count, label)
-        return training.checkpointer.watch(shown, state, history, stop.check)
-
-    epochs = fit(state, training.loader, training.dataset.val, training.runtime, watch)
+    steps = config.train.epochs * training.loader.steps_per_epoch
     try:
-        while not should_stop(state, config) and (result := next(epochs, None)) is not None:
-            history.append(result)
-            log.add(result)
-            display.say(_line(result, config.train.epochs))
+        with display.live(steps, lambda: Sums(state.step, *state.sums.tolist())) as follow:
+            epochs = _epochs(training, follow, stop, display)
+            while not should_stop(state, config) and (result := next(epochs, None)) is not None:
+                history.append(result)
+                log.add(result)
+                events.add(result)
+                display.say_cells(_cells(result, config.train.epochs))
+                if result.epoch == 1:
+                    _look_at_units(training, display)
     except StoppedError as error:
         again = f"go on with: nunbit resume {shlex.quote(str(training.run_dir))}"
         where = f"after epoch {state.epoch}, step {state.step}"
@@ -231,6 +228,29 @@ def _train(training: _Training, stop: StopRequest, display: Display) -> None:
     except DivergedStepError as error:
         raise DivergedStepError(f"{error} {_batch_names(training)}") from error
     training.checkpointer.save(state, history)
+
+
+def _epochs(
+    training: _Training, follow: Follow, stop: StopRequest, display: Display
+) -> Iterator[EpochResult]:
+    """Run `fit` with all that looks at a training between two updates."""
+    state, num_classes = training.state, len(training.dataset.class_names)
+
+    def watch(batches: Iterable[Batch], _count: int, label: str) -> Iterator[Batch]:
+        checked = watch_start(batches, state, num_classes, display.say)
+        shown = follow(checked, label)
+        return training.checkpointer.watch(shown, state, training.history, stop.check)
+
+    return fit(state, training.loader, training.dataset.val, training.runtime, watch)
+
+
+def _look_at_units(training: _Training, display: Display) -> None:
+    """Say whether many units are dead after the first epoch."""
+    dataset, runtime = training.dataset, training.runtime
+    with limited_threads(runtime.threads):
+        fault = dead_fault(training.state.model, dataset.train.images, dataset.preprocess, runtime)
+    if fault:
+        display.say(f"check: {fault}")
 
 
 def _batch_names(training: _Training) -> str:
@@ -252,21 +272,37 @@ def _resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
     return replace(config, train=train)
 
 
-def _measure(training: _Training, pictures: ImageSet) -> tuple[Metrics, Tensor]:
-    dataset, config = training.dataset, training.config
-    logits_NK = collect_logits(
+def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadStart:
+    """Fit the last layer before the first epoch, and say what that took."""
+    track = stoppable(display, stop)
+    head = fit_start(training.start, training.dataset, training.runtime, track)
+    known = sum(map(len, head.features.values())) - head.computed
+    display.say(
+        f"features of {head.computed:,} pictures computed, {known:,} known; "
+        f"logistic regression with C = {head.head.strength:g}; {head.seconds:.1f} s"
+    )
+    return head
+
+
+def _logits(training: _Training, part: str) -> Tensor:
+    """Return the logits (N, K) of a split; known features are not computed again."""
+    pictures: ImageSet = getattr(training.dataset, part)
+    if training.head is not None and not training.config.train.epochs:
+        return training.head.logits(part)
+    return collect_logits(
         training.state.model,
         pictures.images,
-        dataset.preprocess,
+        training.dataset.preprocess,
         training.runtime,
-        config.eval.batch_size,
+        training.config.eval.batch_size,
     )
-    return measure(logits_NK, pictures.labels, dataset.class_names), logits_NK
 
 
-def _card(config: RunConfig, dataset: Dataset, train: Metrics, test: Metrics) -> dict[str, Any]:
+def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:
     """Return what travels with the weights."""
+    config, origin = training.config, training.start.origin
     return {
+        **({"pretrained": origin} if origin else {}),
         "recipe": config.recipe,
         "model": {"name": config.model.name, "args": dict(config.model.args)},
         "metrics": {
@@ -274,7 +310,7 @@ def _card(config: RunConfig, dataset: Dataset, train: Metrics, test: Metrics) ->
             for part, m in (("train", train), ("test", test))
         },
         "config": json.loads(config.to_json()),
-        "data": {"source": config.data.source, "fingerprint": dataset.fingerprint},
+        "data": {"source": config.data.source, "fingerprint": training.dataset.fingerprint},
         "versions": versions(),
     }
 
@@ -290,15 +326,15 @@ def _header(config: RunConfig, dataset: Dataset, runtime: Runtime, model: nn.Mod
     )
 
 
-def _line(result: EpochResult, epochs: int) -> str:
-    width = len(str(epochs))
-    val = (
-        f"  val {result.val_accuracy:6.2%} (loss {result.val_loss:.3f})"
-        if result.val_accuracy is not None
-        else ""
-    )
-    return (
-        f"epoch {result.epoch:{width}}/{epochs}  loss {result.train_loss:.4f}  "
-        f"running {result.running_accuracy:6.2%}{val}  "
-        f"{result.images_per_second:,.0f} images/s  {result.seconds:.1f} s"
-    )
+def _cells(result: EpochResult, epochs: int) -> list[Cell]:
+    """Return the line of an epoch in pieces, each with how much it matters."""
+    cells = [
+        (f"epoch {result.epoch:{len(str(epochs))}}/{epochs}", 0),
+        (f"loss {result.train_loss:.4f}", 1),
+        (f"running {result.running_accuracy:6.2%}", 4),
+        (f"{result.images_per_second:,.0f} images/s", 6),
+        (f"{result.seconds:.1f} s", 3),
+    ]
+    if result.val_accuracy is not None:
+        cells[3:3] = [(f"val {result.val_accuracy:6.2%}", 2), (f"(loss {result.val_loss:.3f})", 5)]
+    return cells

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from nunbit.bundle import MODEL_FILE
 from nunbit.checkpoint import FOLDER as CHECKPOINTS
 from nunbit.config import RunConfig
@@ -23,6 +25,7 @@ CONFIG_FILE = "config.json"
 SPLIT_FILE = "split.csv"
 SKIPPED_FILE = "skipped.txt"
 RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.csv"
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
 NAMED_DIFFERENCES = 3
@@ -119,6 +122,34 @@ def write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
         lines = "".join(f"{fault.name}\t{fault.reason}\n" for fault in dataset.skipped)
         atomic_write(run_dir / SKIPPED_FILE, lines.encode())
     atomic_write(run_dir / CONFIG_FILE, config.to_json().encode())
+
+
+def write_predictions(run_dir: Path, dataset: Dataset, test_logits_NK: Tensor) -> None:
+    """Write what the finished model says of every test picture, as CSV."""
+    sure_N, predicted_N = test_logits_NK.softmax(1).max(1)
+    table, classes = io.StringIO(), dataset.class_names
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("picture", "label", "predicted", "probability"))
+    labels, test = dataset.test.labels.tolist(), dataset.test
+    for row in zip(test.names, labels, predicted_N.tolist(), sure_N.tolist(), strict=True):
+        name, label, predicted, sure = row
+        writer.writerow((name, classes[label], classes[predicted], f"{sure:.4f}"))
+    atomic_write(run_dir / PREDICTIONS_FILE, table.getvalue().encode())
+
+
+def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
+    """Return the label and the prediction of every test picture by its name.
+
+    Raises:
+        DataError: the run is of an older nunbit, or the file is damaged.
+    """
+    path = run_dir / PREDICTIONS_FILE
+    try:
+        rows = _rows(path.read_text(encoding="utf-8"))
+        del rows["picture"]
+        return {name: (row[0], row[1]) for name, row in rows.items()}
+    except (OSError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read; train {run_dir} again") from error
 
 
 def write_result(run_dir: Path, body: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 Each module of this package registers its commands when it is imported.
 """
 
-from nunbit.cli import lists, train, use  # noqa: F401  # they register their commands
+from nunbit.cli import compare, explain, finetune, lists, lr_find, report, train, use  # noqa: F401
 from nunbit.cli.app import app
 from nunbit.cli.dispatch import main
 

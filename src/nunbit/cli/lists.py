@@ -38,15 +38,15 @@ def models(
         output: How to answer.
         settings: Options of the network as --model.OPTION VALUE.
     """
-    from nunbit import api
+    from nunbit import networks
 
     if name is None:
-        found = api.models()
+        found = networks.models()
         for row in found["models"]:
             say(output, f"{row['name']:14} {row['description']}")
         say(output, "and timm:NAME, torchvision:NAME")
         return found
-    summary = api.summary(
+    summary = networks.summary(
         name, size=size, channels=channels, classes=classes, settings=settings or {}
     )
     say(output, *summary.lines())
@@ -55,8 +55,8 @@ def models(
 
 @app.command(help_epilogue=RECIPES)
 def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
-    """List the named runs."""
-    from nunbit.recipes import RECIPES
+    """List the named runs, and the lessons that `nunbit explain` gives."""
+    from nunbit.recipes import LESSONS, RECIPES
 
     rows = [
         {"name": name, "description": (make.__doc__ or "").split("\n")[0]}
@@ -64,7 +64,8 @@ def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     ]
     for row in rows:
         say(output, f"{row['name']:14} {row['description']}")
-    return {"recipes": rows}
+    say(output, "lessons, for nunbit explain:", *(f"{n:18} {LESSONS[n]}" for n in LESSONS))
+    return {"recipes": rows, "lessons": list(LESSONS)}
 
 
 @app.command(help_epilogue=SETTINGS)

@@ -30,6 +30,8 @@ def train(
     run_dir: Path | None = None,
     config: Path | None = None,
     skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    overrides: str | None = None,
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
     output: Output = DEFAULT_OUTPUT,
     settings: Settings = None,
 ) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def train(
         run_dir: A new folder for the run; the default is the next free one under runs/.
         config: The config.json of a run, to repeat it.
         skip_bad: Leave out unreadable pictures and list them.
+        overrides: A .csv (path,action,label) of pictures to drop or relabel.
+        tensorboard: Also write TensorBoard events, into the run folder.
         output: How to answer.
         settings: Settings by dotted name.
     """
@@ -54,8 +58,16 @@ def train(
     if config is not None:
         chosen = RunConfig.from_json(_read_text(config))
     given = {**(settings or {}), **({"data.skip_bad": True} if skip_bad else {})}
+    if overrides is not None:
+        given["data.overrides"] = overrides
     finished = api.train(
-        chosen, data=data, model=model, run_dir=run_dir, quiet=output.quiet, **given
+        chosen,
+        data=data,
+        model=model,
+        run_dir=run_dir,
+        tensorboard=tensorboard,
+        quiet=output.quiet,
+        **given,
     )
     result = finished.to_dict()
     say(output, *result_lines(result))

@@ -101,12 +101,12 @@ def import_(
         output: How to answer.
         settings: Options of the network as --model.OPTION VALUE.
     """
-    from nunbit import api
+    from nunbit import networks
 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     given: dict[str, Any] = {"data.size": size, "data.channels": channels, **(settings or {})}
     given |= {"mean": _numbers("mean", mean), "std": _numbers("std", std)}
-    made = api.import_weights(weights, model, classes=names, output=file, **given)
+    made = networks.import_weights(weights, model, classes=names, output=file, **given)
     result = made.to_dict()
     say(
         output,

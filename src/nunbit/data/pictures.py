@@ -103,8 +103,9 @@ def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track)
         track: shows progress: (items, total, label) -> items.
     """
     shape = (len(pictures), preprocess.height, preprocess.width, preprocess.channels)
-    if isinstance(pictures.items, np.ndarray) and pictures.items.shape == shape:
-        return Loaded(_in_memory(pictures.items, pictures))
+    items, is_whole = pictures.items, not preprocess.resize_to
+    if isinstance(items, np.ndarray) and items.shape == shape and is_whole:
+        return Loaded(_in_memory(items, pictures))
     pixels = np.empty(shape, dtype=np.uint8)
     skipped: dict[int, Skipped] = {}
 
@@ -138,7 +139,7 @@ def as_image(item: Item, preprocess: Preprocess) -> Image.Image:
     """
     if isinstance(item, np.ndarray):
         return array_to_image(item)
-    return decode(item, preprocess.mode, max(preprocess.height, preprocess.width))
+    return decode(item, preprocess.mode, preprocess.near_side)
 
 
 def printable(path: str) -> str:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from nunbit.config import DataConfig
 from nunbit.data.decode import BadPictureError, decode, quiet_pillow
+from nunbit.data.duplicates import group_near_duplicates
+from nunbit.data.overrides import apply_overrides, overrides_digest
 from nunbit.data.pictures import ImageSet, Item, Loaded, Skipped, Source, Track, load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import mean_and_std
@@ -44,14 +46,31 @@ class Dataset:
     """Training pictures left out because the very same picture is held out by the source."""
 
 
-def open_dataset(source: Source, config: DataConfig, threads: int, track: Track) -> Dataset:
+def open_dataset(
+    source: Source,
+    config: DataConfig,
+    threads: int,
+    track: Track,
+    preprocess: Preprocess | None = None,
+) -> Dataset:
     """Read a source, split it, and measure the normalisation on its training split only.
+
+    Args:
+        source: what to read.
+        config: how.
+        threads: for decoding.
+        track: shows progress, (items, total, label) -> items.
+        preprocess: of weights that exist already, with their normalisation; by default it follows
+            from the settings and the training split.
 
     Raises:
         UnreadableError: unreadable pictures (unless `skip_bad`).
         DataError: classes too small to split.
     """
-    preprocess = plain_preprocess(source, config)
+    if config.overrides:
+        source = apply_overrides(source, Path(config.overrides))
+    is_given = preprocess is not None
+    preprocess = preprocess or plain_preprocess(source, config)
     loaded = {part: load(p, preprocess, threads, track) for part, p in source.parts.items()}
     skipped = tuple(fault for part in loaded.values() for fault in part.skipped)
     if skipped and not config.skip_bad:
@@ -63,7 +82,7 @@ def open_dataset(source: Source, config: DataConfig, threads: int, track: Track)
     if leaks:
         train = train.select(torch.tensor(kept))
     _require_usable(train, val, test, source.class_names)
-    if config.normalize == "train":
+    if config.normalize == "train" and not is_given:
         mean, std = mean_and_std(train.images)
         preprocess = replace(preprocess, mean=mean, std=std)
     return Dataset(
@@ -73,7 +92,7 @@ def open_dataset(source: Source, config: DataConfig, threads: int, track: Track)
         class_names=source.class_names,
         preprocess=preprocess,
         skipped=skipped,
-        fingerprint=fingerprint([train, *([val] if val else []), test]),
+        fingerprint=_fingerprint([train, *([val] if val else []), test], config),
         leaks=leaks,
     )
 
@@ -99,16 +118,26 @@ def assign(
     _require_each_class(train.labels, class_names)
     test = parts.get("test")
     if test is None:
-        rest, held = stratified(train, config.test_fraction, seed)
+        rest, held = stratified(train, config.test_fraction, seed, _keys(train, config))
         train, test = train.select(rest), train.select(held)
     val = parts.get("val")
     if val is None and config.val_fraction > 0:
-        rest, held = stratified(train, config.val_fraction, seed + 1)
+        rest, held = stratified(train, config.val_fraction, seed + 1, _keys(train, config))
         train, val = train.select(rest), train.select(held)
     return train, val, test
 
 
-def stratified(pictures: ImageSet, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def _keys(pictures: ImageSet, config: DataConfig) -> Sequence[str]:
+    """Return a key per picture; those with equal keys belong on one side of a split."""
+    if not config.group_duplicates:
+        return pictures.digests
+    first_of_group = group_near_duplicates(pictures.images.numpy())
+    return [pictures.digests[first] for first in first_of_group.tolist()]
+
+
+def stratified(
+    pictures: ImageSet, fraction: float, seed: int, keys: Sequence[str]
+) -> tuple[Tensor, Tensor]:
     """Return sorted positions (rest, held out): the same share of every class, at least one.
 
     Copies of one picture stay together: one that is also trained on would be measured as if it were
@@ -118,6 +147,7 @@ def stratified(pictures: ImageSet, fraction: float, seed: int) -> tuple[Tensor, 
         pictures: N pictures.
         fraction: share to hold out, in (0, 1).
         seed: equal seeds give equal splits.
+        keys: one per picture; pictures with equal keys count as copies of one.
 
     Raises:
         DataError: nothing can be held out.
@@ -125,14 +155,12 @@ def stratified(pictures: ImageSet, fraction: float, seed: int) -> tuple[Tensor, 
     generator = torch.Generator().manual_seed(seed)
     groups: dict[int, dict[str, list[int]]] = {}
     labels_of: dict[str, set[int]] = {}
-    for i, (digest, label) in enumerate(
-        zip(pictures.digests, pictures.labels.tolist(), strict=True)
-    ):
-        groups.setdefault(label, {}).setdefault(digest, []).append(i)
-        labels_of.setdefault(digest, set()).add(label)
+    for i, (key, label) in enumerate(zip(keys, pictures.labels.tolist(), strict=True)):
+        groups.setdefault(label, {}).setdefault(key, []).append(i)
+        labels_of.setdefault(key, set()).add(label)
     held: list[int] = []
     for label in sorted(groups):
-        copies = [at for digest, at in groups[label].items() if len(labels_of[digest]) == 1]
+        copies = [at for key, at in groups[label].items() if len(labels_of[key]) == 1]
         wanted = len(held) + max(1, round(fraction * sum(map(len, groups[label].values()))))
         last = len(groups[label]) - 1  # one of its pictures must be left to train on
         for k in torch.randperm(len(copies), generator=generator).tolist()[:last]:
@@ -143,6 +171,14 @@ def stratified(pictures: ImageSet, fraction: float, seed: int) -> tuple[Tensor, 
     mask = torch.zeros(len(pictures), dtype=torch.bool)
     mask[held] = True
     return (~mask).nonzero().flatten(), mask.nonzero().flatten()
+
+
+def _fingerprint(parts: Sequence[ImageSet], config: DataConfig) -> str:
+    """Return the fingerprint of the splits; a table of overrides is part of it."""
+    plain = fingerprint(parts)
+    if not config.overrides:
+        return plain
+    return hashlib.sha256(f"{plain}{overrides_digest(Path(config.overrides))}".encode()).hexdigest()
 
 
 def fingerprint(parts: Sequence[ImageSet]) -> str:

@@ -32,6 +32,12 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
 # Sets whose pictures must not be mirrored, or that have a recipe of their own.
 DEFAULTS = {"digits": "digits/cnn", "mnist": "mnist/cnn", "birds": "birds/net"}
 
+# What a learner explains instead of training it: `nunbit explain NAME`.
+LESSONS = {
+    "basics/linear": "A linear layer by hand: what Parameter, Buffer and plain tensor mean.",
+    "basics/convolution": "What a convolution and a pooling do to one picture.",
+}
+
 
 def get_recipe(name: str | None, source: str | None = None) -> RunConfig:
     """Return the settings of a recipe, on other data if `source` is given.
@@ -43,6 +49,8 @@ def get_recipe(name: str | None, source: str | None = None) -> RunConfig:
     """
     if name is None:
         name = DEFAULTS.get(source or "digits", "photos/cnn")
+    if name in LESSONS:
+        raise UsageError(f"{name} is a lesson, not a training; write: nunbit explain {name}")
     if name not in RECIPES:
         raise UsageError(f"no recipe '{name}'; {did_you_mean(name, RECIPES)}")
     config = RECIPES[name]()

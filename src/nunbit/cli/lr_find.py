@@ -1,0 +1,64 @@
+"""The command that looks for a learning rate: `nunbit lr-find`."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+
+LR_FIND = """Examples:
+  nunbit lr-find birds/net
+  nunbit lr-find --data photos/ --model cnn --model.width 16
+  nunbit lr-find digits/cnn --optim.name sgd --out sgd.png
+
+The suggestion is a tenth of the rate at which the loss is least: one to try first, and the peak of
+a schedule. It depends on the optimizer and the batch size."""
+
+
+@app.command(name="lr-find", help_epilogue=LR_FIND)
+def lr_find(
+    recipe: str | None = None,
+    /,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    out: Path | None = None,
+    steps: int = 100,
+    output: Output = DEFAULT_OUTPUT,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """Find a learning rate before a training: it grows from tiny to huge while the loss is watched.
+
+    Also tells whether the network can learn one batch by heart; one that cannot will learn nothing
+    else. Writes one picture and no run folder.
+
+    Args:
+        recipe: A named run (`nunbit recipes`).
+        data: A known name, a folder of class folders, a .csv (path,label) or parquet.
+        model: A network (`nunbit models`), timm:NAME or torchvision:NAME.
+        out: A new .png file, or a folder for it; the default is the current folder.
+        steps: Updates from the lowest rate to the highest.
+        output: How to answer.
+        settings: Settings by dotted name.
+    """
+    from nunbit import api
+
+    found = api.lr_find(
+        recipe, data=data, model=model, out=out, steps=steps, quiet=output.quiet, **(settings or {})
+    )
+    words = [*([recipe] if recipe else []), *_option("data", data), *_option("model", model)]
+    words += [word for name, value in (settings or {}).items() for word in _option(name, value)]
+    say(
+        output,
+        f"suggested learning rate {found.suggestion:g}: a tenth of {found.least:.2g}, where the "
+        f"loss is least; it falls fastest at {found.steepest:.2g}",
+        found.by_heart.line(),
+        f"picture: {found.file}",
+        f"next:    {shlex.join(['nunbit', 'train', *words])} --optim.lr {found.suggestion:g}",
+    )
+    return found.to_dict()
+
+
+def _option(name: str, value: object) -> list[str]:
+    """Return the words that give an option again."""
+    return [] if value is None else [f"--{name}", str(value)]

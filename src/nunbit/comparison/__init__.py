@@ -1,0 +1,1 @@
+"""Several recipes, several seeds, the same pictures: which differences are real."""

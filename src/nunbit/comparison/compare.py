@@ -1,0 +1,174 @@
+"""A comparison from names to findings: plan, train what is missing, measure, judge."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nunbit.comparison.findings import Difference, find_differences, summarize_findings
+from nunbit.comparison.plan import PlannedRun, require_own
+from nunbit.comparison.pool import train_all
+from nunbit.comparison.table import Row, TestSet, read_rows
+from nunbit.errors import StoppedError, UsageError
+from nunbit.lock import locked
+from nunbit.progress import Display
+from nunbit.runfolder import METRICS_FILE, is_finished, read_result
+from nunbit.runtime import choose_runtime
+from nunbit.signals import StopRequest, stop_requests
+from nunbit.storage import atomic_write, make_folder
+
+LOG_FILE = "workers.log"
+MAX_JOBS = 256
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found."""
+
+    folder: Path
+    rows: tuple[Row, ...]
+    differences: tuple[Difference, ...]
+    findings: tuple[str, ...]
+    test: TestSet
+    jobs: int
+    """How many trainings ran at once."""
+    seconds: float
+    """Wall time of this call; runs that had finished before cost nothing."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as `nunbit compare --json` prints it."""
+        return {
+            "run_dir": str(self.folder),
+            "pictures": self.test.pictures,
+            "chance": self.test.chance,
+            "jobs": self.jobs,
+            "seconds": round(self.seconds, 1),
+            "table": [row.to_dict() for row in self.rows],
+            "differences": [difference.to_dict() for difference in self.differences],
+            "findings": list(self.findings),
+            "figure": str(self.folder / "figures" / "accuracy_comparison.png"),
+            "page": str(self.folder / "comparison.html"),
+        }
+
+
+def run_comparison(
+    folder: Path,
+    runs: Sequence[PlannedRun],
+    jobs: int,
+    display: Display,
+    publish: Callable[[Comparison], None],
+) -> Comparison:
+    """Train the runs that are not finished, compare all, and write the results.
+
+    Killed at any time, the same call goes on: finished runs are kept, begun ones resumed.
+
+    Args:
+        folder: of the comparison; new, or of the same comparison.
+        runs: from `plan_runs`.
+        jobs: trainings at once; 0 chooses.
+        display: where progress goes.
+        publish: draws figures and the page; called last.
+
+    Raises:
+        CannotCreateError: the folder holds something else.
+        LockedError: another process works on it.
+        StoppedError: a signal came; checkpoints were written.
+        NunbitError: a run failed.
+    """
+    start = time.monotonic()
+    if not 0 <= jobs <= MAX_JOBS:
+        raise UsageError(f"jobs is {jobs}; allowed: 0 (choose) to {MAX_JOBS}")
+    require_own(folder, runs)
+    make_folder(folder)
+    with locked(folder), stop_requests() as stop:
+        require_own(folder, runs)
+        jobs = jobs or _choose_jobs(runs)
+        todo = [_on_this_machine(run, jobs) for run in runs if not is_finished(run.run_dir)]
+        try:
+            _train(todo, jobs, folder, display, stop)
+        except StoppedError as error:
+            again = "the same command goes on from here"
+            raise StoppedError(f"{error}; {again}", error.exit_code - 128) from None
+        rows, test = read_rows(runs)
+        differences = find_differences(rows, test.pictures)
+        findings = summarize_findings(rows, differences, test.pictures)
+        comparison = Comparison(
+            folder, tuple(rows), tuple(differences), tuple(findings), test, jobs,
+            time.monotonic() - start,
+        )  # fmt: skip  # one name a line would take seven
+        _write(comparison)
+        publish(comparison)
+        return comparison
+
+
+def _choose_jobs(runs: Sequence[PlannedRun]) -> int:
+    """Return how many trainings at once keep all cores busy; on a GPU one."""
+    runtime = choose_runtime(replace(runs[0].config.train, threads=0))
+    if runtime.device.type != "cpu":
+        return 1
+    return max(1, runtime.threads // max(1, runs[0].config.train.threads))
+
+
+def _on_this_machine(run: PlannedRun, jobs: int) -> PlannedRun:
+    """Return a run with its share of the cores, unless its settings name a number of threads."""
+    train = run.config.train
+    cores = choose_runtime(replace(train, threads=0)).threads
+    threads = train.threads or max(1, cores // jobs)
+    return replace(run, config=replace(run.config, train=replace(train, threads=threads)))
+
+
+def _train(
+    runs: Sequence[PlannedRun], jobs: int, folder: Path, display: Display, stop: StopRequest
+) -> None:
+    if not runs:
+        return
+    total = sum(run.config.train.epochs for run in runs)
+    display.say(f"{len(runs)} trainings, {total:,} epochs, {jobs} at once, in {folder}")
+    finished: list[PlannedRun] = []
+    training = closing(train_all(runs, jobs, folder / LOG_FILE, stop))
+    with display.bar(total, "epochs") as show, training as progress:
+        for run in progress:
+            show(sum(_epochs_done(run) for run in runs))
+            if run is not None:
+                finished.append(run)
+                accuracy = read_result(run.run_dir)["test"]["accuracy"]
+                display.say(
+                    f"{len(finished)}/{len(runs)} {run.label}, seed {run.config.train.seed}: "
+                    f"test {accuracy:.2%}"
+                )
+
+
+def _epochs_done(run: PlannedRun) -> int:
+    """Count the epochs that a run has logged; its log is its only word before it ends."""
+    try:
+        return (run.run_dir / METRICS_FILE).read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def _write(comparison: Comparison) -> None:
+    body = comparison.to_dict()
+    text = json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(comparison.folder / "comparison.json", text.encode())
+    table = io.StringIO()
+    rows = [_flat(row) for row in body["table"]]
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(comparison.folder / "comparison.csv", table.getvalue().encode())
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose interval is two columns and whose lists are words."""
+    low, high = row["test_ci95"]
+    flat = {
+        name: " ".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in row.items()
+        if name != "test_ci95"
+    }
+    return flat | {"test_ci95_low": low, "test_ci95_high": high}

@@ -1,0 +1,130 @@
+"""What a comparison shows, pair by pair and in sentences that one may believe."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from nunbit.comparison.statistics import difference_interval, holm, mcnemar
+from nunbit.comparison.table import Row
+
+LEVEL = 0.05  # chance of any false finding among all pairs
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two recipes, the better one first; accuracies are fractions."""
+
+    better: str
+    worse: str
+    difference: float
+    ci95: tuple[float, float]
+    """Of the difference, over other pictures and other seeds; not corrected for other pairs."""
+    p: float
+    """McNemar's test."""
+    p_corrected: float
+    """Holm's correction for the number of pairs."""
+    real: bool
+    """p_corrected is below 5 %, and the interval, which knows the seeds' spread, excludes 0."""
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+def find_differences(rows: Sequence[Row], pictures: int) -> list[Difference]:
+    """Return every pair of recipes; real differences first, then by size."""
+    pairs = [
+        (a, b) if a.test_mean >= b.test_mean else (b, a) for a, b in itertools.combinations(rows, 2)
+    ]
+    p_values = [mcnemar(a.correct, b.correct) for a, b in pairs]
+    found = [
+        _difference(a, b, p, corrected, pictures)
+        for (a, b), p, corrected in zip(pairs, p_values, holm(p_values), strict=True)
+    ]
+    return sorted(found, key=lambda d: (not d.real, -d.difference))
+
+
+def _difference(a: Row, b: Row, p: float, corrected: float, pictures: int) -> Difference:
+    low, high = difference_interval(a.correct, b.correct)
+    real = corrected < LEVEL and low > 0
+    points = 100 * (a.test_mean - b.test_mean)
+    seeds = f"{a.seeds} seeds" if a.seeds > 1 else "1 seed"
+    if real:
+        sentence = (
+            f"{a.recipe} is {points:.1f} points better than {b.recipe} "
+            f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; {_p(corrected)})"
+        )
+    else:
+        sentence = (
+            f"{a.recipe} and {b.recipe} differ by {points:.1f} points: not distinguishable "
+            f"with {pictures:,} pictures and {seeds}"
+        )
+    mean = a.test_mean - b.test_mean
+    return Difference(a.recipe, b.recipe, mean, (low, high), p, corrected, real, sentence)
+
+
+def _p(value: float) -> str:
+    return (
+        f"p = {value:.2g}"
+        if value >= 1e-3
+        else f"p < 1e{math.floor(math.log10(value or 1e-300)) + 1}"
+    )
+
+
+def summarize_findings(
+    rows: Sequence[Row], differences: Sequence[Difference], pictures: int
+) -> list[str]:
+    """Return what to remember: the best, what equals it, the spread, the texts' ranking."""
+    best = max(rows, key=lambda row: row.test_mean)
+    beaten = {d.worse for d in differences if d.better == best.recipe and d.real}
+    equal = [row.recipe for row in rows if row is not best and row.recipe not in beaten]
+    first = (
+        f"{best.recipe} is best with {100 * best.test_mean:.1f} % "
+        f"of {pictures:,} test pictures right"
+    )
+    if equal:
+        first += f"; not distinguishable from it: {', '.join(equal)}"
+    elif len(rows) > 2:
+        first += ", and better than each of the others beyond chance"
+    found = [first]
+    real = sum(d.real for d in differences)
+    found.append(
+        f"{real} of {len(differences)} pairs differ beyond chance (McNemar's test with Holm's "
+        "correction, and an interval that counts the seeds' spread)"
+    )
+    if best.seeds == 1:
+        found.append(
+            "one seed each: this tells these trained networks apart, not yet the recipes; "
+            "the spread between seeds is unknown (--seeds 3)"
+        )
+    else:
+        spread = float(np.sqrt(np.mean([(row.test_std or 0.0) ** 2 for row in rows])))
+        found.append(f"another seed alone moves an accuracy by {100 * spread:.2f} points (std)")
+    ranking = _texts_ranking(rows, differences)
+    return [*found, ranking] if ranking else found
+
+
+def _texts_ranking(rows: Sequence[Row], differences: Sequence[Difference]) -> str:
+    """Say how many of the orders that the texts' figures suggest hold here."""
+    texts = {row.recipe: row.text.test for row in rows if row.text and row.classic}
+    verdicts: list[Literal["supported", "contradicted", "undecided"]] = []
+    for d in differences:
+        if d.better not in texts or d.worse not in texts or texts[d.better] == texts[d.worse]:
+            continue
+        if not d.real:
+            verdicts.append("undecided")
+        else:
+            verdicts.append("supported" if texts[d.better] > texts[d.worse] else "contradicted")
+    if not verdicts:
+        return ""
+    s, c, u = (verdicts.count(v) for v in ("supported", "contradicted", "undecided"))
+    judged = "is supported" if s == len(verdicts) else "is not supported as a whole"
+    return (
+        f"the texts' ranking {judged}: of the {len(verdicts)} pairs that their figures order, "
+        f"{s} hold here, {c} are the other way round, {u} cannot be told apart"
+    )

@@ -1,0 +1,148 @@
+"""Which runs a comparison consists of, and where each of them lives."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nunbit.config import RunConfig
+from nunbit.errors import CannotCreateError, UsageError, did_you_mean
+from nunbit.recipes import RECIPES, get_recipe
+from nunbit.runfolder import CONFIG_FILE, RUNS
+from nunbit.values import Setting
+
+MAX_SEEDS = 1000
+OUTPUTS = ("comparison.json", "comparison.csv", "comparison.html", "figures", "workers.log")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training of a comparison."""
+
+    label: str
+    """What the table calls it: a recipe, with the settings that set it apart."""
+    config: RunConfig
+    run_dir: Path
+
+
+def plan_runs(
+    names: Sequence[str],
+    seeds: int,
+    source: str | None,
+    settings: Mapping[str, Setting],
+    folder: Path | None,
+) -> tuple[Path, list[PlannedRun]]:
+    """Return the folder of a comparison and its runs, seed by seed.
+
+    Seeds come first so that a comparison that is stopped early has every recipe at fewer seeds.
+
+    Args:
+        names: recipes, families (`birds`), or recipes with settings (`birds/net:optim.lr=0.1`).
+        seeds: runs of each; they take train.seed, train.seed + 1, ...
+        source: data in place of the recipes'.
+        settings: of all runs, by dotted name.
+        folder: where; by default a folder whose name follows from all the above but the seeds, so
+            that the same command goes on where it stopped.
+
+    Raises:
+        UsageError: unknown names or settings, fewer than two recipes, or different data.
+    """
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise UsageError(f"seeds is {seeds}; allowed: 1 to {MAX_SEEDS}")
+    variants = {
+        label: _configure(label, source, settings) for name in names for label in _expand(name)
+    }
+    if len(variants) < 2:
+        given = f"only {next(iter(variants))} was" if variants else "none was"
+        raise UsageError(f"a comparison needs two recipes or more; {given} given")
+    _require_one_test_set(variants)
+    folder = folder or _default_folder(names, variants)
+    runs = []
+    for i in range(seeds):
+        for label, config in variants.items():
+            seed = config.train.seed + i
+            seeded = replace(config, train=replace(config.train, seed=seed))
+            runs.append(PlannedRun(label, seeded, folder / _slug(label) / f"seed-{seed}"))
+    return folder, runs
+
+
+def _expand(name: str) -> list[str]:
+    """Return the recipes of a family, or the name itself."""
+    family = [recipe for recipe in RECIPES if recipe.startswith(f"{name}/")]
+    if not family and name.partition(":")[0] not in RECIPES:
+        families = {recipe.partition("/")[0] for recipe in RECIPES}
+        raise UsageError(f"no recipe '{name}'; {did_you_mean(name, {*RECIPES, *families})}")
+    return family or [name]
+
+
+def _configure(label: str, source: str | None, settings: Mapping[str, Setting]) -> RunConfig:
+    recipe, _, text = label.partition(":")
+    own: dict[str, Setting] = {}
+    for word in text.split(",") if text else []:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"'{word}' in '{label}' is no setting; write optim.lr=0.1")
+        own[key.strip()] = value.strip()
+    return get_recipe(recipe, source).override({**settings, **own})
+
+
+def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
+    """Refuse recipes whose test pictures differ: nothing could be paired."""
+    first_label, first = next(iter(variants.items()))
+    for label, config in variants.items():
+        for field in ("source", "split_seed", "test_fraction", "skip_bad"):
+            a, b = getattr(first.data, field), getattr(config.data, field)
+            if a != b:
+                raise UsageError(
+                    f"{first_label} and {label} do not share their test pictures: "
+                    f"data.{field} is {a} and {b}; give one --data or one --data.{field} for all"
+                )
+
+
+def _default_folder(names: Sequence[str], variants: Mapping[str, RunConfig]) -> Path:
+    text = "".join(label + config.to_json() for label, config in sorted(variants.items()))
+    digest = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+    first = _slug(names[0]) if len(names) == 1 else f"{_slug(names[0])}-and-{len(names) - 1}-more"
+    return RUNS / f"compare-{first[:40]}-{digest}"
+
+
+def _slug(label: str) -> str:
+    """Return a label as the name of a folder; unlike labels stay unlike."""
+    plain = "".join(c if c.isalnum() or c in "-.=" else "-" for c in label)
+    if plain == label.replace("/", "-"):
+        return plain
+    return f"{plain[:80]}-{hashlib.blake2b(label.encode(), digest_size=3).hexdigest()}"
+
+
+def require_own(folder: Path, runs: Sequence[PlannedRun]) -> None:
+    """Refuse a folder that holds anything but this comparison, begun or finished.
+
+    Raises:
+        CannotCreateError: other files, or runs with other settings.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CannotCreateError(f"{folder} is a file; choose another --run-dir")
+    for path in folder.iterdir() if folder.exists() else ():
+        is_runs = path.is_dir() and all(run.name.startswith("seed-") for run in path.iterdir())
+        if path.name not in OUTPUTS and not path.name.startswith(".") and not is_runs:
+            raise CannotCreateError(
+                f"{folder} holds {path.name}, which is not of a comparison; "
+                "choose another --run-dir"
+            )
+    for run in runs:
+        file = run.run_dir / CONFIG_FILE
+        if file.exists():
+            before = RunConfig.from_json(file.read_text(encoding="utf-8"))
+            if not same_settings(before, run.config):
+                raise CannotCreateError(
+                    f"{run.run_dir} was trained with other settings; choose another --run-dir"
+                )
+
+
+def same_settings(a: RunConfig, b: RunConfig) -> bool:
+    """Return whether two runs differ only in where and how they computed and saved."""
+    first, second = (
+        replace(c.train, device="auto", precision="auto", threads=0, checkpoint_every="off")
+        for c in (a, b)
+    )
+    return replace(a, train=first) == replace(b, train=second)

@@ -1,0 +1,114 @@
+"""Trains the runs of a comparison side by side, each in a process with its share of the cores.
+
+Networks this small leave cores idle: two trainings with one thread each get 1.4 times as much done
+as one after the other with two threads (docs/results.md). A GPU is shared by nobody: one at a time.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from nunbit.comparison.plan import PlannedRun
+from nunbit.errors import DataError, NunbitError
+from nunbit.signals import StopRequest
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One training process."""
+
+    process: "subprocess.Popen[str]"
+
+    def train(self, run: PlannedRun) -> PlannedRun:
+        """Train one run in the process; wait for its end.
+
+        Raises:
+            NunbitError: with the message and the exit code of what went wrong.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        job = {"run_dir": str(run.run_dir), "config": run.config.to_json()}
+        try:
+            self.process.stdin.write(json.dumps(job) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise DataError(f"the process that trained {run.run_dir} died; see workers.log")
+        answer = json.loads(line)
+        if "error" in answer:
+            error = NunbitError(f"{run.label}, seed {run.config.train.seed}: {answer['error']}")
+            error.exit_code = answer["exit_code"]
+            raise error
+        return run
+
+
+def train_all(
+    runs: Sequence[PlannedRun], jobs: int, log: Path, stop: StopRequest
+) -> Generator[PlannedRun | None]:
+    """Train runs in `jobs` processes; yield each as it ends, and None twice a second between.
+
+    Closing the iterator, or any error, lets every training write a checkpoint and stop.
+
+    Args:
+        runs: one or more, with the same `train.threads`.
+        jobs: how many to train at once.
+        log: a text file that gets what the trainings say.
+        stop: looked at between two polls.
+
+    Raises:
+        NunbitError: a run failed.
+        StoppedError: a signal came.
+    """
+    queue, threads = deque(runs), runs[0].config.train.threads
+    with ExitStack() as stack:
+        waiters = stack.enter_context(ThreadPoolExecutor(jobs))
+        idle = [stack.enter_context(_worker(log, threads)) for _ in range(min(jobs, len(runs)))]
+        pending: dict[Future[PlannedRun], Worker] = {}
+        while queue or pending:
+            while queue and idle:
+                worker = idle.pop()
+                pending[waiters.submit(worker.train, queue.popleft())] = worker
+            done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                idle.append(pending.pop(future))
+                yield future.result()
+            stop.check()
+            yield None
+
+
+@contextmanager
+def _worker(log: Path, threads: int) -> Iterator[Worker]:
+    """Start a worker; at the end of the block close its input, which stops it, and wait for it."""
+    with log.open("a", encoding="utf-8") as messages, _process(messages, threads) as process:
+        try:
+            yield Worker(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+
+def _process(messages: IO[str], threads: int) -> "subprocess.Popen[str]":
+    # A group of its own: Ctrl-C reaches the comparison alone, which then stops its workers.
+    return subprocess.Popen(
+        [sys.executable, "-m", "nunbit.comparison.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=messages,
+        text=True,
+        start_new_session=True,
+        # OpenMP counts its threads when torch is imported: too many of them fight for the cores.
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    )

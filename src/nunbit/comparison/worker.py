@@ -1,0 +1,89 @@
+"""A process that trains one run after another: `python -m nunbit.comparison.worker`.
+
+Standard input brings one JSON object a line (`run_dir`, `config`); standard output answers with
+one a line. When the input ends, a training that is under way writes a checkpoint and stops: a
+worker never outlives the comparison that started it, however that ended.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from nunbit.config import RunConfig
+from nunbit.data.splits import Dataset
+from nunbit.errors import NunbitError
+from nunbit.finished import Finished
+from nunbit.progress import Display
+from nunbit.reading import read_dataset
+from nunbit.run import resume_run, train_run
+from nunbit.runfolder import CONFIG_FILE
+from nunbit.runtime import Runtime
+from nunbit.signals import StopRequest
+
+
+class OnceReader:
+    """Reads a data set once for all runs in a row that share its settings."""
+
+    def __init__(self) -> None:
+        self._held: tuple[object, Dataset] | None = None
+
+    def __call__(
+        self, config: RunConfig, runtime: Runtime, display: Display, stop: StopRequest
+    ) -> Dataset:
+        """Return the data of a run; see `nunbit.reading.read_dataset`."""
+        if self._held is None or self._held[0] != config.data:
+            self._held = None  # both would not have to fit into memory
+            self._held = (config.data, read_dataset(config, runtime, display, stop))
+        return self._held[1]
+
+
+def main() -> None:
+    """Train what the lines of standard input say until it ends."""
+    jobs: queue.Queue[str | None] = queue.Queue()
+    busy, ended = threading.Event(), threading.Event()
+    threading.Thread(target=_receive, args=(jobs, busy, ended), daemon=True).start()
+    display, read = Display(), OnceReader()
+    while (line := jobs.get()) is not None:
+        job = json.loads(line)
+        busy.set()
+        if ended.is_set():  # each side speaks first and looks then: one of them sees the other
+            return
+        try:
+            _train(Path(job["run_dir"]), RunConfig.from_json(job["config"]), display, read)
+            answer = {"run_dir": job["run_dir"]}
+        except NunbitError as error:
+            answer = {"error": str(error), "exit_code": error.exit_code}
+        busy.clear()
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _receive(
+    jobs: "queue.Queue[str | None]", busy: threading.Event, ended: threading.Event
+) -> None:
+    for line in sys.stdin:
+        jobs.put(line)
+    jobs.put(None)
+    ended.set()
+    if busy.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _train(run_dir: Path, config: RunConfig, display: Display, read: OnceReader) -> None:
+    display.say(f"{run_dir}:")
+    if (run_dir / CONFIG_FILE).exists():
+        resume_run(run_dir, display, _publish_nothing, read)
+    else:
+        train_run(config, run_dir, display, _publish_nothing, read)
+
+
+def _publish_nothing(_finished: Finished) -> None:
+    """Draw no page for each run: the comparison has its own."""
+
+
+if __name__ == "__main__":
+    main()

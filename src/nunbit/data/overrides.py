@@ -1,0 +1,123 @@
+"""A table of corrections to a data set: pictures to leave out and labels to change.
+
+The files stay as they are; a person, or a program, writes the table and trains with it.
+"""
+
+import csv
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from nunbit.data.pictures import Pictures, Source
+from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
+
+Action = Literal["drop", "relabel"]
+COLUMNS = ("path", "action", "label", "reason")
+MAX_BYTES = 100 << 20  # of a table
+
+
+@dataclass(frozen=True)
+class Override:
+    """One line of the table."""
+
+    path: str
+    """The picture's name as the source gives it: relative to its folder or table."""
+    action: Action
+    label: str
+    """The new class of a relabel, else ""."""
+    reason: str
+    """For the reader; not used."""
+
+
+def apply_overrides(source: Source, table: Path) -> Source:
+    """Return a source with the table's corrections.
+
+    Raises:
+        MissingInputError: no such table.
+        DataError: not such a table, or a line that names an unknown picture, action or class.
+        UsageError: a published set, whose splits are never changed.
+    """
+    if source.is_published:
+        raise UsageError(f"data.overrides is for your own pictures; {source.spec} is published")
+    rows = read_overrides(table)
+    known = {name for part in source.parts.values() for name in part.names}
+    for line, row in enumerate(rows, start=2):
+        where = f"{table}, line {line}"
+        if row.path not in known:
+            raise DataError(f"{where}: {source.spec} has no picture '{row.path}'")
+        if row.action == "relabel" and row.label not in source.class_names:
+            what = did_you_mean(row.label, source.class_names)
+            raise DataError(f"{where}: no class '{row.label}'; {what}")
+    chosen = {row.path: row for row in rows}
+    parts = {name: _corrected(p, chosen, source.class_names) for name, p in source.parts.items()}
+    return replace(source, parts=parts)
+
+
+def read_overrides(table: Path) -> list[Override]:
+    """Read a table with the columns path, action and label (and perhaps reason).
+
+    Raises:
+        MissingInputError: no such table.
+        DataError: not CSV, a missing column, an unknown action, or a picture that is named twice.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(_read(table).decode("utf-8-sig"), newline=""))
+        lines = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} is not a CSV file in UTF-8: {error}") from error
+    missing = sorted(set(COLUMNS[:3]) - set(reader.fieldnames or ()))
+    if missing:
+        raise DataError(f"{table} has no column {missing}; needed: {','.join(COLUMNS[:3])}")
+    rows: dict[str, Override] = {}
+    for number, line in enumerate(lines, start=2):
+        path, action, label, reason = ((line.get(name) or "").strip() for name in COLUMNS)
+        where = f"{table}, line {number}"
+        if action not in get_args(Action):
+            raise DataError(f"{where}: action '{action}'; {did_you_mean(action, get_args(Action))}")
+        if path in rows:
+            raise DataError(f"{where}: '{path}' is named a second time; keep one line for it")
+        rows[path] = Override(path, "drop" if action == "drop" else "relabel", label, reason)
+    return list(rows.values())
+
+
+def write_overrides(rows: list[Override]) -> str:
+    """Return the text of a table that `read_overrides` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((row.path, row.action, row.label, row.reason) for row in rows)
+    return text.getvalue()
+
+
+def overrides_digest(table: Path) -> str:
+    """Return the sha256 of a table, which becomes part of the data's fingerprint."""
+    return hashlib.sha256(_read(table)).hexdigest()
+
+
+def _read(table: Path) -> bytes:
+    try:
+        if not table.is_file():
+            raise MissingInputError(f"no table of overrides {table}")
+        if table.stat().st_size > MAX_BYTES:
+            raise DataError(f"{table} is larger than {MAX_BYTES >> 20} MB; is it the right file?")
+        return table.read_bytes()
+    except OSError as error:
+        if isinstance(error, MissingInputError):
+            raise
+        raise DataError(f"cannot read {table}: {error.strerror}") from error
+
+
+def _corrected(
+    pictures: Pictures, rows: dict[str, Override], class_names: tuple[str, ...]
+) -> Pictures:
+    actions = [rows.get(name) for name in pictures.names]
+    labels = pictures.labels.copy()
+    for i, row in enumerate(actions):
+        if row is not None and row.action == "relabel":
+            labels[i] = class_names.index(row.label)
+    kept = [i for i, row in enumerate(actions) if row is None or row.action != "drop"]
+    return replace(pictures, labels=labels).select(np.array(kept, dtype=np.int64))

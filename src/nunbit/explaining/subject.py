@@ -1,0 +1,176 @@
+"""What the first word of `nunbit explain` means: a lesson, a run, or a network."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+
+from nunbit.bundle import MODEL_FILE, Picture, find_pictures, load_classifier
+from nunbit.config import ModelConfig, RunConfig
+from nunbit.data.decode import BadPictureError, Mode, decode, quiet_pillow, to_mode, upright
+from nunbit.data.pictures import array_to_image, printable
+from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
+from nunbit.explaining.convolution import draw_convolution
+from nunbit.explaining.explanation import Drawn, Explanation, claim_folder, write
+from nunbit.explaining.network import draw_architecture
+from nunbit.explaining.parameters import draw_linear
+from nunbit.explaining.pictures import draw_pictures
+from nunbit.models.registry import build_model, list_models
+from nunbit.recipes import LESSONS
+from nunbit.values import Setting, typed
+
+DIRECT = ("layer", "classes")  # options that are no settings
+MOST_CLASSES = 100_000
+OWN_SIZE, ZOO_SIZE = 32, 224  # pixels: what the texts and what the zoos train on
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to explain; what does not apply to the subject is an error."""
+
+    layer: str | None = None
+    """The module for Grad-CAM; runs only."""
+    classes: int | None = None
+    """Outputs of a network without a run."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """`data.size`, `data.channels` and `model.OPTION` of a network without a run."""
+
+    @classmethod
+    def read(cls, given: Mapping[str, Setting]) -> Self:
+        """Return options given by name; what is neither layer nor classes is a setting."""
+        settings = {name: value for name, value in given.items() if name not in DIRECT}
+        layer, classes = given.get("layer"), given.get("classes")
+        return cls(
+            layer=None if layer is None else str(layer),
+            classes=None if classes is None else typed(int, "classes", classes),
+            settings=settings,
+        )
+
+    def refuse(self, subject: str, *names: str) -> None:
+        """Refuse options that do not apply.
+
+        Raises:
+            UsageError: naming the first of them.
+        """
+        given = {"layer": self.layer, "classes": self.classes, "settings": self.settings or None}
+        for name in names:
+            if given[name] is not None:
+                what = f"--{next(iter(self.settings))}" if name == "settings" else f"--{name}"
+                raise UsageError(f"{what} does not apply to {subject}")
+
+
+Track = Callable[..., Iterator[Any]]
+
+
+def explain_subject(
+    what: str | Path, images: Sequence[Picture], out: Path | None, options: Options, track: Track
+) -> Explanation:
+    """Explain a lesson, a run with or without pictures, or a network by its name.
+
+    See `nunbit.api.explain`, which calls this.
+    """
+    name, path = str(what), Path(what)
+    known = {*LESSONS, *list_models()}
+    if name in LESSONS:
+        default, draw = Path(f"explain-{name.replace('/', '-')}"), _lesson
+    elif _is_run(path):
+        default, draw = path.with_name(f"{path.stem}-explained"), _run
+    elif name in known or ":" in name:
+        default, draw = Path(f"explain-{name.replace(':', '-')}"), _network
+    elif path.exists():
+        default, draw = path, _run  # loading it says what is wrong with it
+    else:
+        near = did_you_mean(name, known)
+        raise MissingInputError(f"no run, model file, network or lesson '{name}'; {near}")
+    drawn = draw(name, images, options, track)
+    return write(drawn, claim_folder(out, default))
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_file() or (path / MODEL_FILE).exists()
+
+
+def _run(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
+    options.refuse("a run, which knows its network", "classes", "settings")
+    classifier = load_classifier(name)
+    p = classifier.preprocess
+    with quiet_pillow():
+        named = [
+            (found, p.to_pixels(_opened(found, picture, p.mode, p.near_side)))
+            for found, picture in _named(images)
+        ]
+    title = Path(name).resolve().name
+    return draw_pictures(classifier, named, title, options.layer, track)
+
+
+def _network(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
+    del track
+    options.refuse("a network without a run", "layer")
+    if images:
+        raise UsageError(
+            f"'{name}' is a network without trained weights; train it (nunbit train --model {name})"
+            ", then: nunbit explain RUN IMAGE..."
+        )
+    classes = 2 if options.classes is None else options.classes
+    if not 1 <= classes <= MOST_CLASSES:
+        raise UsageError(f"classes is {classes}; allowed: 1 to {MOST_CLASSES}")
+    for setting in options.settings:
+        if setting not in ("data.size", "data.channels") and not setting.startswith("model."):
+            raise UsageError(
+                f"'{setting}' is not used by explain; allowed: size, channels, model.*"
+            )
+    config = RunConfig(model=ModelConfig(name=name)).override(options.settings)
+    channels = config.data.channels or 3
+    side = config.data.size or (ZOO_SIZE if ":" in name else OWN_SIZE)
+    model = build_model(
+        name,
+        num_classes=classes,
+        in_channels=channels,
+        image_size=(side, side),
+        args=config.model.args,
+    )
+    return draw_architecture(name, model, channels, (side, side))
+
+
+def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
+    del track
+    options.refuse("a lesson", "layer", "classes", "settings")
+    most = 1 if name == "basics/convolution" else 0
+    if len(images) > most:
+        raise UsageError(f"{name} takes {'one picture' if most else 'no pictures'}")
+    if name == "basics/linear":
+        return draw_linear()
+    with quiet_pillow():
+        pictures = [(found, _opened(found, picture, "RGB")) for found, picture in _named(images)]
+    found, image = pictures[0] if pictures else (None, None)
+    return draw_convolution(image, found)
+
+
+def _named(images: Sequence[Picture]) -> list[tuple[str, Picture]]:
+    """Return pictures with names for the page; folders stand for the pictures in them."""
+    named: list[tuple[str, Picture]] = []
+    for number, image in enumerate(images, 1):
+        if isinstance(image, str | Path):
+            named += [(printable(str(path)), path) for path in find_pictures([str(image)])]
+        else:
+            named.append((f"picture {number}", image))
+    return named
+
+
+def _opened(name: str, picture: Picture, mode: Mode, near_side: int = 0) -> Image.Image:
+    """Return a picture of any kind as Pillow's, upright, as `Classifier.predict` reads it.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        if isinstance(picture, Image.Image):
+            return to_mode(upright(picture), mode)
+        if isinstance(picture, str | Path | bytes):
+            source = picture if isinstance(picture, bytes) else Path(picture)
+            return decode(source, mode, near_side)
+        return to_mode(array_to_image(picture), mode)
+    except (BadPictureError, OSError) as error:
+        raise DataError(f"{name} cannot be read: {error}") from error

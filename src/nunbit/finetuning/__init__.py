@@ -1,0 +1,1 @@
+"""Fine-tuning: which way suits the pictures, the machine and the time."""

@@ -1,0 +1,206 @@
+"""Chooses how to fine-tune: at which size, only the last layer or all of them, for how long.
+
+A strategy is nothing but settings of a run (`model.weights`, `model.head`, `train.epochs`, ...), so
+that it is resumed, repeated and reported like any other.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from nunbit.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from nunbit.data.pictures import Item, Source, as_image
+from nunbit.data.preprocess import Preprocess
+from nunbit.errors import UsageError
+from nunbit.features import FeatureSource, count_known
+from nunbit.runtime import Runtime, choose_runtime, limited_threads
+from nunbit.start import load_weights, preprocess_of
+
+Strategy = Literal["auto", "head", "full"]
+SIZES = (224, 192, 160, 128, 96)  # pixels; smaller ones than the weights' own cost accuracy
+PROBE_PICTURES = 16
+HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thousand pictures
+UPDATE_COST = 3.5  # forward passes that forward, backward and update take together
+EPOCHS = (3, 12)  # fewer change little, more overfit a few thousand pictures
+LONGEST_SECONDS = 3_600_000
+RESERVE = 0.85  # of the budget that estimates may fill
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a data set costs on this machine at one size."""
+
+    size: int
+    """In pixels."""
+    forward_seconds: float
+    """Of one picture through the network."""
+    fresh: int
+    """Pictures whose features are not in the cache, at least."""
+    seconds: float
+    """Estimate for reading, features, the last layer and measuring."""
+
+
+def parse_budget(text: str) -> float:
+    """Return seconds of a time such as 90s, 10m or 1h.
+
+    Raises:
+        UsageError: it is no such time, or below a second.
+    """
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 1 <= seconds <= LONGEST_SECONDS:
+        raise UsageError(f"budget is {text!r}; allowed: a time of 1s to 1000h, such as 90s or 10m")
+    return seconds
+
+
+def finetune_config(source: str, model: str, weights: str) -> RunConfig:
+    """Return the settings from which a strategy starts.
+
+    Near copies of a picture stay on one side of the split: folders of photographs have them, and a
+    network that has seen a copy is not tested by it.
+
+    Args:
+        source: the data.
+        model: timm:NAME or torchvision:NAME.
+        weights: `pretrained`, or a file.
+    """
+    return RunConfig(
+        recipe="finetune",
+        data=DataConfig(source=source, group_duplicates=True),
+        model=ModelConfig(name=model, weights=weights, head="logistic"),
+        train=TrainConfig(epochs=0, batch_size=32),
+    )
+
+
+def choose_strategy(
+    config: RunConfig,
+    source: Source,
+    budget_seconds: float,
+    wish: Strategy,
+    say: Callable[[str], None],
+) -> RunConfig:
+    """Return the settings that use a budget best, and say why.
+
+    The features of the largest size that fits are computed for every picture, and the last layer
+    is fitted on them. If time is left for three epochs, all layers are trained on from there.
+
+    Args:
+        config: model, weights and data are chosen already; a size that is set stays.
+        source: the opened data.
+        budget_seconds: for everything from here to the model file.
+        wish: `head` or `full` decide that much; `auto` leaves it to the budget.
+        say: prints one line.
+
+    Raises:
+        UsageError: not even the smallest size fits the budget.
+        MissingInputError: the pretrained weights cannot be had.
+    """
+    own = preprocess_of(config)
+    assert own is not None
+    pictures = sum(map(len, source.parts.values()))
+    sizes = [own.height] if config.data.size else _sizes(own, source)
+    probe = _largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
+    say(
+        f"{config.model.name} at {probe.size} pixels: {1 / probe.forward_seconds:.0f} pictures/s "
+        f"here; features of {probe.fresh:,} of {pictures:,} pictures, about {probe.seconds:.0f} s"
+    )
+    chosen = config if probe.size == own.height else config.override({"data.size": probe.size})
+    epoch = pictures * probe.forward_seconds * UPDATE_COST
+    affordable = int((RESERVE * budget_seconds - probe.seconds) / epoch)
+    if wish == "head" or (wish == "auto" and affordable < EPOCHS[0]):
+        say(f"only the last layer: an epoch of all layers would take {epoch:.0f} s")
+        return chosen
+    epochs = min(max(affordable, EPOCHS[0]), EPOCHS[1])
+    say(f"then {epochs} epochs of all layers, about {epochs * epoch:.0f} s")
+    return _full(chosen, epochs)
+
+
+def _largest_that_fits(
+    config: RunConfig, sizes: list[int], source: Source, limit_seconds: float
+) -> Probe:
+    """Probe sizes from the largest on; return the first whose features fit the limit.
+
+    Raises:
+        UsageError: none does.
+    """
+    runtime, weights, own = (
+        choose_runtime(config.train),
+        load_weights(config),
+        preprocess_of(config),
+    )
+    assert own is not None
+    for size in sizes:
+        preprocess = own if size == own.height else own.resized(size)
+        features = FeatureSource(weights.module, preprocess, runtime, weights.sha256)
+        probe = _probe(features, source)
+        if probe.seconds <= limit_seconds or config.data.size:
+            return probe
+    raise UsageError(
+        f"the pictures need about {probe.seconds:.0f} s even at {size} pixels; "
+        f"give a budget of {1.2 * probe.seconds / RESERVE:.0f}s or more"
+    )
+
+
+def _sizes(own: Preprocess, source: Source) -> list[int]:
+    """Return the sizes worth trying, largest first: enlarging a picture adds cost but no detail."""
+    items = _first(source)
+    sides = sorted(max(as_image(item, own).size) for item in items)
+    most = max(sides[len(sides) // 2], SIZES[-1])
+    fitting = [size for size in (own.height, *SIZES) if size <= min(most, own.height)]
+    return list(dict.fromkeys(fitting)) or [own.height]
+
+
+def _first(source: Source) -> list[Item]:
+    return list(next(iter(source.parts.values())).items[:PROBE_PICTURES])
+
+
+def _full(config: RunConfig, epochs: int) -> RunConfig:
+    """Return settings that train all layers on from a fitted head.
+
+    Small steps that grow towards the output (arXiv 1801.06146), one cycle, light augmentation.
+    """
+    return replace(
+        config,
+        data=replace(config.data, flip=True, zoom=0.2, light=0.1),
+        optim=replace(
+            config.optim, name="adamw", lr=5e-4, weight_decay=0.05, layer_decay=0.75,
+            schedule="onecycle", warmup_fraction=0.2,
+        ),
+        train=replace(config.train, epochs=epochs, label_smoothing=0.1),
+    )  # fmt: skip  # one setting a line would take twenty
+
+
+def _probe(features: FeatureSource, source: Source) -> Probe:
+    """Time decoding and the network on the first pictures of a source."""
+    items = _first(source)
+    preprocess, runtime = features.preprocess, features.runtime
+    start = time.perf_counter()
+    for item in items:
+        preprocess.to_pixels(as_image(item, preprocess))
+    decode = (time.perf_counter() - start) / len(items) / runtime.threads
+    x = torch.zeros(PROBE_PICTURES, preprocess.channels, preprocess.height, preprocess.width)
+    model = features.model.to(memory_format=torch.channels_last)
+    forward = _forward_seconds(model, x, runtime) / len(x)
+    pictures = sum(map(len, source.parts.values()))
+    fresh = max(0, pictures - count_known(features))
+    seconds = pictures * decode + fresh * forward + HEAD_SECONDS
+    return Probe(preprocess.height, forward, fresh, seconds)
+
+
+def _forward_seconds(model: torch.nn.Module, x: torch.Tensor, runtime: Runtime) -> float:
+    """Return the seconds of one forward pass: the smaller of two, after one to warm up."""
+    x = x.to(runtime.device, memory_format=torch.channels_last)
+    model.to(runtime.device)
+    seconds = []
+    with limited_threads(runtime.threads), torch.inference_mode(), runtime.autocast():
+        for _ in range(3):
+            start = time.perf_counter()
+            model(x).sum().item()  # waits for a GPU
+            seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

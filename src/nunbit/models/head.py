@@ -1,0 +1,91 @@
+"""The last layer of a network, whichever zoo it comes from."""
+
+from typing import Any
+
+from torch import nn
+
+from nunbit.errors import UsageError
+from nunbit.models.base import Network
+from nunbit.models.dryrun import Shape, require_classes
+from nunbit.models.surgery import get, replace
+
+WIDEST = 100_000  # classes, as in the model file
+
+
+def find_head(model: nn.Module) -> str:
+    """Return the dotted name of the layer that gives the logits.
+
+    `replace(model, find_head(model), nn.Identity())` leaves a network that gives features.
+    nunbit's and timm's networks name it; elsewhere it is the last linear layer or convolution that
+    was registered, as in all classifiers of torchvision.
+
+    Raises:
+        UsageError: a network without such layers, or with several heads.
+    """
+    if isinstance(model, Network):
+        return model.head_name
+    facts: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}  # timm's
+    head = facts.get("classifier")
+    if isinstance(head, str):
+        return head
+    if head:
+        raise UsageError(f"{type(model).__name__} has several heads: {', '.join(head)}")
+    last = ""
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            last = name
+    if not last:
+        raise UsageError(f"{type(model).__name__} has no linear layer and no convolution in it")
+    return last
+
+
+def reset_head(model: nn.Module, num_classes: int, *, input_shape: Shape | None = None) -> None:
+    """Replace the last layer by a new one with random weights for other classes.
+
+    Args:
+        model: a network of nunbit, timm, torchvision or one's own; it is changed.
+        num_classes: outputs of the new layer, K.
+        input_shape: (C, H, W); then the network must give (1, K) for such a picture.
+
+    Raises:
+        UsageError: a number of classes that cannot be, or a head that is not found or not last.
+    """
+    if type(num_classes) is not int or not 1 <= num_classes <= WIDEST:
+        raise UsageError(f"num_classes is {num_classes!r}; allowed: a whole number, 1 to {WIDEST}")
+    if isinstance(model, Network):
+        model.reset_head(num_classes)
+    elif callable(reset := getattr(model, "reset_classifier", None)):  # timm's
+        device = next(model.parameters()).device
+        reset(num_classes)
+        model.to(device)
+    else:
+        _replace_last(model, num_classes, input_shape)
+        return
+    if input_shape is not None:
+        require_classes(model, input_shape, num_classes)
+
+
+def _replace_last(model: nn.Module, num_classes: int, input_shape: Shape | None) -> None:
+    """Replace the last layer by one like it with other outputs; torchvision has no method."""
+    name = find_head(model)
+    old = get(model, name)
+    replace(model, name, _resized(old, num_classes))
+    try:
+        if input_shape is not None:
+            require_classes(model, input_shape, num_classes)
+    except UsageError as error:
+        replace(model, name, old)
+        raise UsageError(f"'{name}' is not the last layer: {error}") from error
+    if hasattr(model, "num_classes"):
+        model.num_classes = num_classes  # type: ignore[assignment]  # torchvision's plain number
+
+
+def _resized(old: nn.Module, num_classes: int) -> nn.Module:
+    """Return a new layer like the old one with other outputs, on the same device."""
+    if isinstance(old, nn.Linear):
+        new: nn.Module = nn.Linear(old.in_features, num_classes, old.bias is not None)
+    else:
+        assert isinstance(old, nn.Conv2d)  # SqueezeNet's: `find_head` returns one of the two
+        sizes = (old.in_channels, num_classes, old.kernel_size, old.stride, old.padding)
+        new = nn.Conv2d(*sizes, bias=old.bias is not None)  # type: ignore[arg-type]  # pairs
+    return new.to(old.weight.device, old.weight.dtype)

@@ -1,0 +1,102 @@
+"""The verbs about networks themselves: list them, look inside, and import weights."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nunbit.asked import dotted
+from nunbit.config import DataConfig, ModelConfig, RunConfig
+from nunbit.data.preprocess import Preprocess
+from nunbit.errors import UsageError, did_you_mean
+from nunbit.legacy.convert import Imported, convert
+from nunbit.models.registry import build_model, list_models
+from nunbit.models.summary import Summary, summarize
+from nunbit.values import Setting
+
+
+def import_weights(
+    weights: str | Path,
+    model: str,
+    *,
+    classes: Sequence[str] | None = None,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    output: str | Path | None = None,
+    **settings: Setting,
+) -> Imported:
+    """Make a model file of a state dict that `torch.save` wrote; see docs/import.md.
+
+    Args:
+        weights: a .pt or .pth file; it is checked, and unpickled in a process with limits.
+        model: the network that the weights belong to.
+        classes: names in the order of the outputs; by default 0, 1, ...
+        mean: of pixels in [0, 1], one number or one a channel, as the training subtracted it.
+        std: likewise, as the training divided by it.
+        output: a new file; by default the weights' name with .safetensors.
+        settings: `size` (32), `channels` (3), `resize`, and options as `model__width=32`.
+
+    Raises:
+        NunbitError: a file that is refused, weights that do not fit, wrong settings, or an output
+            that exists.
+    """
+    given = {dotted(name): value for name, value in settings.items()}
+    allowed = ("data.size", "data.channels", "data.resize")
+    for name in given:
+        if name not in allowed and not name.startswith("model."):
+            raise UsageError(f"'{name}' is not used by an import; {did_you_mean(name, allowed)}")
+    start = RunConfig(data=DataConfig(size=32, channels=3), model=ModelConfig(name=model))
+    config = start.override(given)
+    count = config.data.channels
+    preprocess = Preprocess(
+        height=config.data.size,
+        width=config.data.size,
+        channels=count,
+        resize=config.data.resize,
+        mean=(mean,) * count if isinstance(mean, int | float) else tuple(mean),
+        std=(std,) * count if isinstance(std, int | float) else tuple(std),
+    )
+    path = Path(weights).with_suffix(".safetensors") if output is None else Path(output)
+    return convert(Path(weights), config.model, classes, preprocess, path)
+
+
+def models() -> dict[str, list[dict[str, str]]]:
+    """List nunbit's own networks by name and description."""
+    rows = [{"name": name, "description": text} for name, text in list_models().items()]
+    return {"models": rows}
+
+
+def summary(
+    name: str,
+    *,
+    size: int = 32,
+    channels: int = 3,
+    classes: int = 2,
+    settings: Mapping[str, Setting] | None = None,
+) -> Summary:
+    """Return the layers of a network for square pictures.
+
+    Args:
+        name: a network of nunbit's, timm:NAME or torchvision:NAME.
+        size: side in pixels.
+        channels: 1 or 3.
+        classes: number of outputs.
+        settings: options as `{"model.width": 32}`.
+
+    Raises:
+        UsageError: an unknown network or option, or a size that it cannot take.
+    """
+    for label, value, allowed in (
+        ("size", size, range(1, 1025)),
+        ("channels", channels, (1, 3)),
+        ("classes", classes, range(1, 100_001)),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{label} is {value}; allowed: {allowed}")
+    model = RunConfig(model=ModelConfig(name=name)).override(settings or {}).model
+    built = build_model(
+        model.name,
+        num_classes=classes,
+        in_channels=channels,
+        image_size=(size, size),
+        args=model.args,
+    )
+    return summarize(built, channels, (size, size))

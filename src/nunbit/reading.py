@@ -1,0 +1,65 @@
+"""Reading the data of a run, and saying what was left out."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from nunbit.config import RunConfig
+from nunbit.data.pictures import Track
+from nunbit.data.sources import open_source
+from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
+from nunbit.errors import UsageError
+from nunbit.progress import Display
+from nunbit.runtime import Runtime
+from nunbit.signals import StopRequest
+from nunbit.start import preprocess_of
+
+Read = Callable[[RunConfig, Runtime, Display, StopRequest], Dataset]
+
+
+def stoppable(display: Display, stop: StopRequest) -> Track:
+    """Return a tracker that shows progress and raises when a signal has come."""
+
+    def track(items: Iterable[Any], count: int, label: str) -> Iterator[Any]:
+        for item in display.track(items, count, label):
+            stop.check()
+            yield item
+
+    return track
+
+
+def read_dataset(
+    config: RunConfig, runtime: Runtime, display: Display, stop: StopRequest
+) -> Dataset:
+    """Read the data of a run and say what was left out.
+
+    Raises:
+        DataError: data that cannot be used.
+        UsageError: patience without validation pictures.
+        StoppedError: a signal came.
+    """
+    source = open_source(config.data.source)
+    if source.ignored:
+        first = source.ignored[0]
+        display.say(
+            f"ignored {len(source.ignored)} files that are no pictures by name: {first}, ..."
+        )
+    try:
+        dataset = open_dataset(
+            source,
+            config.data,
+            runtime.threads,
+            stoppable(display, stop),
+            preprocess_of(config),
+        )
+    except UnreadableError as error:
+        if len(error.skipped) > NAMED_FAULTS:  # the error's one line cannot name all of them
+            for fault in error.skipped:
+                display.say(f"cannot read {fault.name}: {fault.reason}")
+        raise
+    for fault in dataset.skipped:
+        display.say(f"left out {fault.name}: {fault.reason}")
+    if config.train.patience and dataset.val is None:
+        raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
+    if dataset.leaks:
+        display.say(f"left out {dataset.leaks} training pictures that are held out as well")
+    return dataset

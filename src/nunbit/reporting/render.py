@@ -1,0 +1,90 @@
+"""From facts to a page: the templates with their filters, and data that a page carries along."""
+
+import base64
+import json
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from nunbit.reporting import svg
+
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def render(template: str, **facts: Any) -> str:
+    """Return the page that a file in `templates/` makes of the facts.
+
+    Every text of a template goes through `_()` or `{% trans %}` (jinja2's i18n extension), so that
+    a translation can be put in at one place: `_environment`.
+    """
+    return _environment().get_template(template).render(**facts)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("nunbit.reporting"),
+        extensions=["jinja2.ext.i18n"],
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]  # from the extension
+    environment.filters |= {
+        "percent": percent,
+        "percents": percents,
+        "count": count,
+        "duration": duration,
+    }
+    environment.globals |= {
+        "line_chart": svg.line_chart,
+        "line": svg.Line,
+        "dot_chart": svg.dot_chart,
+        "interval": svg.interval,
+    }
+    return environment
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """Return a fraction as `87.8 %` that no line break tears apart."""
+    return f"{100 * fraction:.{digits}f}{NBSP}%"
+
+
+def percents(ends: tuple[float, float], digits: int = 1) -> str:
+    """Return an interval of fractions as `86.2 – 89.1 %`."""
+    return f"{100 * ends[0]:.{digits}f}{NBSP}–{NBSP}{percent(ends[1], digits)}"
+
+
+def count(number: float) -> str:
+    """Return a whole number with commas."""
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it: `0.42 s`, `35 s`, `12 min 5 s`, `3 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.2g}{NBSP}s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole}{NBSP}s"
+    large, small, names = (
+        (*divmod(whole, 60), ("min", "s"))
+        if whole < 2 * 3600
+        else (*divmod(round(whole / 60), 60), ("h", "min"))
+    )
+    return f"{large}{NBSP}{names[0]}" + (f" {small}{NBSP}{names[1]}" if small else "")
+
+
+def embedded(data: Any) -> Markup:
+    """Return JSON that can stand in a script element: `<` could end it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return the bytes of a picture as an address that needs no file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

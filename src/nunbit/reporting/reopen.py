@@ -1,0 +1,134 @@
+"""A finished run again, from its folder and its data: all that a page is drawn from."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nunbit.bundle import Classifier, load_classifier
+from nunbit.config import RunConfig
+from nunbit.data.pictures import ImageSet
+from nunbit.data.sources import open_source
+from nunbit.data.splits import Dataset, open_dataset
+from nunbit.errors import DataError, MissingInputError, UsageError
+from nunbit.finished import Finished
+from nunbit.metrics import measure
+from nunbit.progress import Display
+from nunbit.runfolder import (
+    METRICS_FILE,
+    TIMINGS_FILE,
+    claim_existing,
+    is_finished,
+    read_result,
+    require_same_data,
+)
+from nunbit.runtime import Runtime, choose_runtime
+from nunbit.training.loop import EpochResult
+
+
+@contextmanager
+def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
+    """Hold the folder of a finished run, and give what its training ended in.
+
+    The pictures are read again, and the network classifies them again.
+
+    Raises:
+        MissingInputError: no such run, a run that has not ended, or its data is gone.
+        DataError: its data changed, or its log is damaged.
+        LockedError: another process is writing it.
+    """
+    with claim_existing(run_dir) as config:
+        if not is_finished(run_dir):
+            raise MissingInputError(f"{run_dir} has not ended; go on with: nunbit resume {run_dir}")
+        result, epochs = _records(run_dir)
+        classifier = _classifier(run_dir, _runtime(config, display))
+        dataset = _dataset(run_dir, config, classifier, display)
+        batch_size, names = config.eval.batch_size, dataset.class_names
+        train_logits = _logits(classifier, dataset.train, batch_size, display)
+        test_logits = _logits(classifier, dataset.test, batch_size, display)
+        # Fitting the last layer to features is timed apart; only runs from other weights do that.
+        other_seconds = result["seconds"] - sum(epoch.seconds for epoch in epochs)
+        finished = Finished(
+            run_dir=run_dir,
+            config=config,
+            runtime=classifier.runtime,
+            dataset=dataset,
+            classifier=classifier,
+            epochs=epochs,
+            kept_epoch=result["kept_epoch"],
+            train=measure(train_logits, dataset.train.labels, names),
+            test=measure(test_logits, dataset.test.labels, names),
+            test_logits=test_logits,
+            train_logits=train_logits,
+            head_seconds=max(0.0, other_seconds) if "strategy" in result else 0.0,
+        )
+        now, recorded = finished.test.accuracy, result["test"]["accuracy"]
+        if now != recorded:
+            display.say(f"{run_dir}: test accuracy {now:.2%} here; its training had {recorded:.2%}")
+        yield finished
+
+
+def _records(run_dir: Path) -> tuple[dict[str, Any], tuple[EpochResult, ...]]:
+    """Read what a run wrote of itself and of its epochs.
+
+    Raises:
+        DataError: files are gone or damaged.
+    """
+    try:
+        result = read_result(run_dir)
+        metrics, timings = (
+            [json.loads(line) for line in (run_dir / name).read_text("utf-8").splitlines()]
+            for name in (METRICS_FILE, TIMINGS_FILE)
+        )
+        logged = min(len(metrics), len(timings))
+        if logged != result["epochs"]:
+            raise ValueError(f"{logged} of {result['epochs']} epochs are in its logs")
+        epochs = [EpochResult(**{**a, **b}) for a, b in zip(metrics, timings, strict=True)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"the records of {run_dir} cannot be read: {error}") from error
+    return result, tuple(epochs)
+
+
+def _classifier(run_dir: Path, runtime: Runtime) -> Classifier:
+    """Load the model of a run as its training used it: on its device and in its memory format."""
+    stored = load_classifier(run_dir)
+    module = stored.module.to(memory_format=torch.channels_last)
+    return Classifier(module, stored.class_names, stored.preprocess, stored.card, runtime)
+
+
+def _runtime(config: RunConfig, display: Display) -> Runtime:
+    """Return the machine as the training used it, or as it is where that is not there."""
+    try:
+        return choose_runtime(config.train)
+    except UsageError as error:
+        runtime = choose_runtime(replace(config.train, device="auto", precision="fp32"))
+        display.say(f"{error}; measuring in {runtime.describe()}")
+        return runtime
+
+
+def _dataset(run_dir: Path, config: RunConfig, classifier: Classifier, display: Display) -> Dataset:
+    try:
+        source = open_source(config.data.source)
+    except MissingInputError as error:
+        raise MissingInputError(f"the data of {run_dir} is gone: {error}") from error
+    threads = classifier.runtime.threads
+    dataset = open_dataset(source, config.data, threads, display.track, classifier.preprocess)
+    require_same_data(run_dir, dataset)
+    return dataset
+
+
+def _logits(
+    classifier: Classifier, pictures: ImageSet, batch_size: int, display: Display
+) -> Tensor:
+    """Return logits (N, K) of a split; the same batches as in training give the same bits."""
+    batches = pictures.images.split(batch_size)
+    found = [
+        classifier.logits(batch, batch_size)
+        for batch in display.track(batches, len(batches), "classifying pictures")
+    ]
+    return torch.cat(found)

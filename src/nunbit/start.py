@@ -1,0 +1,143 @@
+"""Where a training begins: the network, its first weights, and its first last layer."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nunbit.config import RunConfig
+from nunbit.data.pictures import Track
+from nunbit.data.preprocess import Preprocess
+from nunbit.data.splits import Dataset
+from nunbit.errors import UsageError
+from nunbit.features import FeatureSource, features_of
+from nunbit.models.catalog import find_entry
+from nunbit.models.freeze import freeze
+from nunbit.models.head import reset_head
+from nunbit.models.init import initialize
+from nunbit.models.pretrained import Pretrained
+from nunbit.models.registry import build_model
+from nunbit.runtime import Runtime, limited_threads, seeded
+from nunbit.training.head import Labelled, LinearHead, fit_head
+from nunbit.zoo import load_pretrained
+
+PRETRAINED = "pretrained"  # the word in `model.weights` for the zoo's own
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network before its first update."""
+
+    model: nn.Module
+    origin: dict[str, str] | None
+    """Name, licence, source, file and sha256 of pretrained weights; None for random ones."""
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """A last layer that was fitted before the first epoch, and what it was fitted on."""
+
+    head: LinearHead
+    features: dict[str, Tensor]
+    """Of the pictures of each split by its name, float32 (N, F)."""
+    computed: int
+    """Pictures whose features were not in the cache."""
+    seconds: float
+
+    def logits(self, part: str) -> Tensor:
+        """Return the logits (N, K) of a split."""
+        return self.head.logits(self.features[part])
+
+
+def preprocess_of(config: RunConfig) -> Preprocess | None:
+    """Return how pictures must be shown to the pretrained weights; None for random ones.
+
+    Another size than the weights were trained with is taken in proportion: the network sees the
+    same part of the picture.
+
+    Raises:
+        UsageError: a network without pretrained weights, or grey pictures for colour weights.
+    """
+    if not config.model.weights:
+        return None
+    own = find_entry(config.model.name).preprocess
+    if config.data.channels not in (0, own.channels):
+        raise UsageError(
+            f"data.channels is {config.data.channels}; the weights take {own.channels}"
+        )
+    return own.resized(config.data.size) if config.data.size else own
+
+
+def load_weights(config: RunConfig) -> Pretrained:
+    """Return the pretrained network that the settings name.
+
+    Raises:
+        MissingInputError: the weights cannot be had; the text says what to do.
+        DataError: they are damaged, or of another network.
+    """
+    file = None if config.model.weights == PRETRAINED else Path(config.model.weights)
+    return load_pretrained(config.model.name, file)
+
+
+def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
+    """Build the network that a run begins with, on its device.
+
+    Raises:
+        UsageError: settings that contradict each other.
+        MissingInputError: pretrained weights that cannot be had; never replaced by random ones.
+    """
+    settings, classes = config.model, len(dataset.class_names)
+    origin: dict[str, str] | None = None
+    with seeded(config.train.seed, "init"):
+        if settings.weights:
+            if settings.args or settings.init != "own":
+                raise UsageError("model.weights cannot be combined with options or model.init")
+            pretrained = load_weights(config)
+            model, origin = pretrained.module, pretrained.record()
+            reset_head(model, classes)
+        else:
+            p = dataset.preprocess
+            model = build_model(
+                settings.name,
+                num_classes=classes,
+                in_channels=p.channels,
+                image_size=(p.height, p.width),
+                args=settings.args,
+            )
+        if settings.init != "own":
+            initialize(model, settings.init)
+    if settings.freeze:
+        freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
+    model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+    return Start(model, origin)
+
+
+def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) -> HeadStart:
+    """Fit the last layer on features of the training pictures and put it into the network."""
+    began = time.perf_counter()
+    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    parts = {name: pictures for name, pictures in splits.items() if pictures is not None}
+    sha256 = start.origin["sha256"] if start.origin else ""
+    source = FeatureSource(start.model, dataset.preprocess, runtime, sha256)
+    with limited_threads(runtime.threads):
+        found, computed = features_of(source, list(parts.values()), track)
+        features = dict(zip(parts, found, strict=True))
+        labelled = {name: Labelled(features[name], parts[name].labels) for name in parts}
+        head = fit_head(labelled["train"], labelled.get("val"))
+    head.put_into(start.model)
+    return HeadStart(head, features, computed, time.perf_counter() - began)
+
+
+def describe_start(config: RunConfig) -> str:
+    """Say in words how a run begins and goes on; empty where it begins with random weights."""
+    if not config.model.weights:
+        return ""
+    size = f" at {config.data.size} pixels" if config.data.size else ""
+    words = f"{config.model.name}{size}, pretrained"
+    if config.model.head == "logistic":
+        words += "; last layer by logistic regression on its features"
+    if config.train.epochs:
+        words += f"; then {config.train.epochs} epochs of all layers"
+    return words

@@ -1,0 +1,203 @@
+"""Signs that a training is set up wrongly, in its first updates and after its first epoch.
+
+Looking changes nothing: the weights are the same with and without it, bit for bit. Each function
+returns one line for the user, or None where all is well. Not every fault shows: a network learns
+shuffled labels by heart as gladly as right ones.
+
+The limits are far from what our recipes do (docs/watching.md has the measured values), since a
+warning that is often wrong is soon read by nobody.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from nunbit.data.preprocess import Preprocess
+from nunbit.evaluation import eval_mode
+from nunbit.runtime import Runtime
+from nunbit.training.state import TrainState
+
+UPDATES = 10  # after which the weights are compared with the initial ones
+MAX_INPUT = 10.0  # root mean square; 1 where pixels are normalised, about 100 where they are bytes
+MAX_EXCESS = 10.0  # nats above ln K: logits with a standard deviation of 4.5, if they are normal
+LARGEST_MOVE, LEAST_MOVE = 1.0, 1e-5  # of all weights in the first updates, over their own length
+MAX_DEAD = 0.75  # share of ReLU units
+SAMPLE = 256  # pictures
+RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6}
+
+
+def watch_start(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    state: TrainState,
+    num_classes: int,
+    say: Callable[[str], None],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of an epoch; look at the first updates of a run and say what is wrong.
+
+    Args:
+        batches: x (B, C, H, W) and y (B,).
+        state: the training, updated with a batch before the next one is asked for.
+        num_classes: K.
+        say: called once for each fault.
+    """
+    rest = iter(batches)
+    if state.step == 0:
+        before = [weight.detach().clone() for weight in _weights(state.model)]
+        for number, (x, y) in enumerate(islice(rest, UPDATES)):
+            faults = [input_fault(x), twin_fault(state.model)] if number == 0 else []
+            yield x, y
+            if number == 0:  # the first sum is of the loss before the first update
+                faults.append(loss_fault(float(state.sums[0] / state.sums[2]), num_classes))
+            if number == UPDATES - 1:
+                faults.append(move_fault(before, state.model))
+            for fault in filter(None, faults):
+                say(f"check: {fault}")
+    yield from rest
+
+
+def input_fault(x: Tensor) -> str | None:
+    """Say whether a batch x (B, C, H, W) has values that no normalised picture has.
+
+    Inputs far from zero make all gradients of a unit share a sign (LeCun et al., Efficient
+    BackProp, 1998, 4.3).
+    """
+    size = float(x.square().mean().sqrt())
+    if size <= MAX_INPUT:
+        return None
+    return (
+        f"the inputs have a root mean square of {size:.0f}, normalised ones about 1: "
+        "were bytes not divided by 255, or by a wrong std?"
+    )
+
+
+def loss_fault(loss: float, num_classes: int) -> str | None:
+    """Say whether the loss before the first update is far above that of a guess, ln K.
+
+    A network that knows nothing should say so (A. Karpathy, A Recipe for Training Neural Networks,
+    2019); otherwise the first epochs only unlearn its errors.
+
+    Args:
+        loss: mean cross entropy in nats.
+        num_classes: K.
+    """
+    guess = math.log(num_classes)
+    if loss <= guess + MAX_EXCESS:
+        return None
+    return (
+        f"before the first update the loss is {loss:.1f}, guessing gives ln {num_classes} = "
+        f"{guess:.2f}: the initial weights, or the biases of the last layer, are too large"
+    )
+
+
+def move_fault(before: list[Tensor], model: nn.Module) -> str | None:
+    """Say whether the first updates moved the weights too far, or hardly at all.
+
+    An update of a thousandth of the weights' length is usual (A. Karpathy, CS231n notes, Neural
+    Networks Part 3, 2015: "ratio of weights:updates").
+
+    Args:
+        before: the initial weights, as `_weights` lists them.
+        model: after `UPDATES` updates.
+    """
+    length = _length(before)
+    after = [weight.detach() for weight in _weights(model)]
+    moved = _length([a - b for a, b in zip(after, before, strict=True)])
+    if not length or LEAST_MOVE * length <= moved <= LARGEST_MOVE * length:
+        return None
+    if moved > length:
+        return (
+            f"the first {UPDATES} updates moved the weights {moved / length:.1f} times their own "
+            "length: the learning rate is too high; see: nunbit lr-find"
+        )
+    return (
+        f"the first {UPDATES} updates moved the weights by {moved / length:.0e} of their length: "
+        "the learning rate is too low; see: nunbit lr-find"
+    )
+
+
+def twin_fault(model: nn.Module) -> str | None:
+    """Say whether the units of a layer start as equals: they get equal gradients and stay equals.
+
+    Zeros alone are no fault, in a last layer or at the end of a residual branch (arXiv 1901.09321),
+    as long as other layers differ.
+    """
+    layers = {
+        name: module.weight.detach()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.weight.requires_grad
+    }
+    twins = {n: w for n, w in layers.items() if len(w) > 1 and bool((w == w[0]).all())}
+    faults = [name for name, weight in twins.items() if bool(weight.any())]
+    if not faults and len(twins) < len(layers):
+        return None
+    name = next(iter(faults or twins), None)
+    return name and (
+        f"all {len(layers[name])} units of {name} start with the same weights, so they learn the "
+        "same: initialise them at random"
+    )
+
+
+def dead_fault(
+    model: nn.Module, images: Tensor, preprocess: Preprocess, runtime: Runtime
+) -> str | None:
+    """Say whether many ReLU units are 0 for every picture: no gradient wakes them.
+
+    At a learning rate that is too high it can be 40 % and more (A. Karpathy, CS231n notes, Neural
+    Networks Part 1, 2015).
+
+    Args:
+        model: on the runtime's device; unchanged.
+        images: training pictures, uint8 (N, H, W, C); a sample of them is shown.
+        preprocess: the network's own.
+        runtime: where and how to compute.
+    """
+    sample = images[:: max(1, len(images) // SAMPLE)][:SAMPLE]
+    relus = _ReluWatch()
+    with eval_mode(model), torch.inference_mode(), runtime.autocast(), relus:
+        model(preprocess.normalize(sample.to(runtime.device)))
+    units = sum(len(fired) for fired in relus.fired)
+    dead = [int((~fired).sum()) for fired in relus.fired]
+    silent = [i for i, fired in enumerate(relus.fired, start=1) if not fired.any()]
+    if not units or (sum(dead) <= MAX_DEAD * units and not silent):
+        return None
+    where = f"; all of ReLU {silent[0]} of {len(dead)}" if silent else ""
+    return (
+        f"{sum(dead):,} of {units:,} ReLU units are 0 for each of {len(sample)} training "
+        f"pictures{where}: the learning rate is too high, or initial biases are too low"
+    )
+
+
+class _ReluWatch(TorchFunctionMode):
+    """Notes for each call of ReLU in the block which of its units were ever above 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fired: list[Tensor] = []  # bool (units,), one for each call
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in RELUS:
+            # A unit is a channel of (B, C, H, W), or the last axis of (B, F) and (B, T, F).
+            axis = 1 if output.ndim == 4 else output.ndim - 1
+            self.fired.append((output > 0).movedim(axis, -1).flatten(0, -2).any(0).cpu())
+        return output
+
+
+def _weights(model: nn.Module) -> list[nn.Parameter]:
+    """Return what is trained, without biases and norms (one axis)."""
+    return [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+
+
+def _length(tensors: list[Tensor]) -> float:
+    """Return the Euclidean length of all tensors as one vector."""
+    if not tensors:
+        return 0.0
+    return float(torch.stack([t.float().square().sum() for t in tensors]).sum().sqrt())

@@ -1,0 +1,96 @@
+"""Can the network learn one small batch by heart? If not, it will not learn a whole set either.
+
+A. Karpathy, A Recipe for Training Neural Networks (2019): "overfit a single batch".
+"""
+
+import copy
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from nunbit.config import OptimConfig
+from nunbit.data.loader import TrainLoader
+from nunbit.errors import DivergedStepError
+from nunbit.runtime import Runtime, limited_threads
+from nunbit.training.optim import build_optimizer
+from nunbit.training.state import TrainState
+from nunbit.training.step import Plan, train_step
+
+PICTURES = 16
+MAX_UPDATES = 600  # networks of 4,000 parameters need 450
+ADAM = OptimConfig(name="adam", lr=1e-3)  # Adam's own default (arXiv 1412.6980), for any network
+LEARNED = 0.1  # of ln K: each picture's own class is all but certain
+
+
+@dataclass(frozen=True)
+class ByHeart:
+    """How far a network got with one batch."""
+
+    learned: bool
+    pictures: int
+    updates: int
+    first_loss: float
+    """Mean cross entropy in nats before the first update."""
+    last_loss: float
+
+    def line(self) -> str:
+        """Say in one line what was found."""
+        what = f"one batch of {self.pictures} pictures"
+        losses = f"(loss {self.first_loss:.2f} to {self.last_loss:.2f})"
+        if self.learned:
+            return f"{what} can be learned by heart: {self.updates} updates {losses}"
+        return (
+            f"{what} cannot be learned by heart in {self.updates} updates {losses}: look for equal "
+            "pictures with different labels, frozen or disconnected layers, or bad initial weights"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+def learn_by_heart(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> ByHeart:
+    """Train a copy of a network on the same few pictures until it knows them.
+
+    With Adam at its default rate, without penalties, label smoothing and dropout: this is about
+    the network and its pictures, not about the settings.
+
+    Args:
+        model: a network before its training, on the runtime's device; unchanged.
+        loader: gives the pictures, the first ones of the first epoch.
+        runtime: where and how to compute.
+
+    Raises:
+        DivergedStepError: the very first loss is not finite.
+    """
+    train = replace(loader.config.train, label_smoothing=0.0)
+    plan = Plan(replace(loader.config, optim=ADAM, train=train), runtime, MAX_UPDATES)
+    x, y = (part[:PICTURES] for part in next(loader.batches(0)))
+    copied = copy.deepcopy(model).train()
+    for module in copied.modules():
+        if isinstance(module, _DropoutNd):
+            module.eval()
+    state = TrainState(copied, build_optimizer(copied, ADAM))
+    state.sums = state.sums.to(runtime.device)
+    wanted = LEARNED * math.log(len(loader.pictures.labels.unique()))
+    losses: list[float] = []
+    with limited_threads(runtime.threads):
+        while len(losses) <= MAX_UPDATES and (not losses or losses[-1] > wanted):
+            try:
+                train_step(state, x, y, plan)
+            except DivergedStepError:
+                if not losses:
+                    raise
+                break
+            losses.append(float(state.sums[0] / state.sums[2]))
+            state.sums.zero_()
+    return ByHeart(
+        learned=losses[-1] <= wanted,
+        pictures=len(y),
+        updates=len(losses) - 1,
+        first_loss=losses[0],
+        last_loss=losses[-1],
+    )

@@ -1,0 +1,118 @@
+"""The page in a real browser: cells open their pictures, and nothing is loaded or complained of."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import chromium
+from chromium import Page
+from fake_runs import fake_run, logits_of
+from nunbit.finished import Finished
+from nunbit.reporting.page import run_page
+
+pytestmark = pytest.mark.skipif(
+    chromium.PROGRAM is None, reason="needs a browser: chromium or google-chrome on the PATH"
+)
+
+# Shown pictures, as the reader sees them: only what has a place on the screen counts.
+SEEN = """[...document.querySelectorAll('.sheet img')].filter(e => e.checkVisibility())
+  .map(e => ({name: e.title, src: e.src, loaded: e.naturalWidth > 0}))"""
+OPEN = """[...document.querySelectorAll('.sheet')].filter(e => e.checkVisibility())
+  .map(e => e.querySelector('b').innerText)"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run of three classes whose first class is twice taken for the second."""
+    labels, predicted = [0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 1, 2]
+    logits = logits_of(predicted, [0.9, 0.6, 0.8, 0.7, 0.95, 0.99], 3)
+    folder = tmp_path_factory.mktemp("run")
+    made = fake_run(folder, ("cat", "dog", "<b>horse</b>"), labels, logits)
+    (folder / "report.html").write_text(run_page(made), encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all tests."""
+    with chromium.browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Page, made: Finished) -> Iterator[Page]:
+    """The report, opened anew; afterwards there was no error, and no request but for the file."""
+    browser.requests.clear()
+    browser.complaints.clear()
+    address = made.run_dir / "report.html"
+    browser.open(address)
+    yield browser
+    assert browser.complaints == []
+    loaded = {url.split("#")[0] for url in browser.requests if not url.startswith("data:")}
+    assert loaded == {address.as_uri()}
+
+
+def colour_of(uri: str) -> Any:
+    """Return the mean colour of a picture in a data address."""
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    return np.asarray(image.convert("RGB"), dtype=float).mean((0, 1))
+
+
+def test_a_click_on_a_cell_shows_the_pictures_behind_it(page: Page, made: Finished) -> None:
+    assert page.run(OPEN) == []
+    page.click("#from-cell-0-1")
+    assert page.run(OPEN) == ["cat taken for dog"]
+    seen = page.run(SEEN)
+    assert [it["name"] for it in seen] == ["test/2.png", "test/1.png"], "the surest first"
+    assert all(it["loaded"] for it in seen)
+    for it, index in zip(seen, (2, 1), strict=True):
+        true_colour = made.dataset.test.images[index, 0, 0].numpy()
+        assert np.abs(colour_of(it["src"]) - true_colour).max() < 3, "it is that picture"
+    page.click("#from-cell-2-2")
+    assert page.run(OPEN) == ["<b>horse</b>, classified right"], "another replaces it; escaped"
+    page.click("#cell-2-2 header a")
+    assert page.run(OPEN) == []
+
+
+def test_the_keyboard_opens_and_closes_a_cell(page: Page) -> None:
+    page.run("document.querySelector('#from-cell-0-1').focus()")
+    page.press("Enter")
+    assert page.run(OPEN) == ["cat taken for dog"]
+    page.press("Tab")
+    assert page.run("document.activeElement.innerText") == "close"
+    page.press("Enter")
+    assert page.run(OPEN) == []
+    page.press("Tab")
+    assert page.run("document.activeElement.id") == "from-cell-1-1", "on with the next cell"
+
+
+def test_it_works_without_scripts(page: Page, made: Finished) -> None:
+    page.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.open(made.run_dir / "report.html")
+        page.click("#from-cell-0-1")
+        assert page.run(OPEN) == ["cat taken for dog"]
+    finally:
+        page.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_nothing_is_wider_than_the_screen(page: Page, made: Finished, width: int) -> None:
+    page.open(made.run_dir / "report.html", width=width)
+    assert page.run("document.documentElement.scrollWidth") == width
+
+
+def test_light_and_dark_follow_the_reader(page: Page, made: Finished) -> None:
+    light = {}
+    for dark in (False, True):
+        page.open(made.run_dir / "report.html", dark=dark)
+        colour = page.run("getComputedStyle(document.body).backgroundColor")
+        light[dark] = sum(map(int, re.findall(r"\d+", colour)))
+    assert light[False] > 700
+    assert light[True] < 100

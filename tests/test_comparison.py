@@ -1,0 +1,287 @@
+"""Comparisons: the statistics against what is known, the plan, and whole comparisons of digits."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+import nunbit
+from nunbit.cli import main
+from nunbit.comparison.compare import Comparison
+from nunbit.comparison.findings import find_differences, summarize_findings
+from nunbit.comparison.plan import plan_runs
+from nunbit.comparison.statistics import (
+    Correct,
+    difference_interval,
+    holm,
+    mcnemar,
+    mean_interval,
+)
+from nunbit.comparison.table import Row
+from nunbit.errors import CannotCreateError, UsageError
+from nunbit.runfolder import read_predictions, read_result
+
+SMALL = "digits/cnn:model.width=4"
+WIDE = "digits/cnn:model.width=8"
+
+
+def pair(both: int, only_a: int, only_b: int, neither: int) -> tuple[Correct, Correct]:
+    """Two networks of one seed, by how many pictures which of them gets right."""
+    counts = (both, only_a, only_b, neither)
+    a = np.repeat([True, True, False, False], counts)[None]
+    b = np.repeat([True, False, True, False], counts)[None]
+    return a, b
+
+
+def simulated(rng: np.random.Generator, seeds: int, accuracy: float, spread: float) -> Correct:
+    """Pictures of unlike difficulty, seeds of unlike luck."""
+    luck = rng.normal(0, spread, (seeds, 1))
+    difficulty = np.clip(rng.beta(8 * accuracy, 8 * (1 - accuracy), (1, 500)) + luck, 0, 1)
+    found: Correct = rng.random((seeds, 500)) < difficulty
+    return found
+
+
+def test_one_seed_is_mcnemars_exact_test() -> None:
+    # 1 of 10 pictures that only one of the two got right: 2 * (1 + 10) / 2^10
+    assert mcnemar(*pair(50, 9, 1, 40)) == pytest.approx(22 / 1024)
+    assert mcnemar(*pair(50, 0, 0, 50)) == 1.0
+
+
+def test_repeating_the_same_seed_proves_nothing_more() -> None:
+    a, b = pair(500, 60, 30, 110)
+    once = chi2.sf((60 - 30) ** 2 / (60 + 30), df=1)
+    for times in (2, 5):  # pictures seen several times are not several pictures
+        assert mcnemar(np.repeat(a, times, 0), np.repeat(b, times, 0)) == pytest.approx(once)
+
+
+def test_holms_correction_of_a_known_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_interval_holds_the_truth_nineteen_times_of_twenty() -> None:
+    rng = np.random.default_rng(0)
+    held = [mean_interval(simulated(rng, 3, 0.8, 0.0)) for _ in range(400)]
+    assert 0.92 < np.mean([low <= 0.8 <= high for low, high in held]) < 0.99
+
+
+def test_equal_recipes_are_called_different_once_in_twenty_at_most() -> None:
+    rng = np.random.default_rng(1)
+    found = 0
+    for _ in range(400):
+        rows = [row(name, simulated(rng, 3, 0.8, 0.01)) for name in "ab"]
+        found += find_differences(rows, 500)[0].real
+    assert found / 400 < 0.05
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
+    rng = np.random.default_rng(2)
+    difficulty = rng.random((1, 4000))
+    draws = rng.random((2, 3, 4000))
+    a, b = draws[0] < difficulty, draws[1] < difficulty * 0.98
+    low, high = difference_interval(a, b)
+    (a_low, a_high), (b_low, b_high) = mean_interval(a), mean_interval(b)
+    assert high - low < (a_high - a_low) + (b_high - b_low)
+
+
+def row(name: str, correct: Correct) -> Row:
+    tests = tuple(map(float, correct.mean(1)))
+    return Row(
+        recipe=name, parameters=1, epochs=1, seeds=len(correct), train_mean=1.0,
+        test_mean=float(correct.mean()), test_std=float(np.std(tests, ddof=1)) if len(tests) > 1
+        else None, test_ci95=mean_interval(correct), final_loss=0.1, seconds=1.0, tests=tests,
+        trains=tests, classic=True, losses=((0.1,),) * len(tests), correct=correct,
+    )  # fmt: skip
+
+
+def test_sentences_say_what_can_be_told_apart() -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        row("birds/net", simulated(rng, 3, 0.7, 0.001)),
+        row("birds/width", simulated(rng, 3, 0.9, 0.001)),
+        row("birds/res", simulated(rng, 3, 0.9, 0.001)),
+    ]
+    differences = find_differences(rows, 500)
+    assert [d.real for d in differences] == [True, True, False]
+    assert "not distinguishable with 500 pictures and 3 seeds" in differences[2].sentence
+    assert "points better than birds/net (95 % interval" in differences[0].sentence
+    findings = " ".join(summarize_findings(rows, differences, 500))
+    assert "2 of 3 pairs differ beyond chance" in findings
+    # The texts order net below width and res, which are equal there.
+    assert "the texts' ranking is supported: of the 2 pairs" in findings
+
+
+def test_a_family_is_all_its_recipes_and_seeds_come_first(tmp_path: Path) -> None:
+    _, runs = plan_runs(["birds"], 2, None, {}, tmp_path)
+    assert [run.label for run in runs[:3]] == ["birds/mlp", "birds/mlp-deep", "birds/net"]
+    assert len(runs) == 20
+    assert {run.config.train.seed for run in runs[:10]} == {0}
+    assert len({run.run_dir for run in runs}) == 20
+
+
+def test_the_default_folder_follows_from_the_settings_but_not_from_the_seeds() -> None:
+    def folder(**settings: Any) -> Path:
+        return plan_runs([SMALL, WIDE], settings.pop("seeds", 3), None, settings, None)[0]
+
+    assert folder() == folder(seeds=5)
+    assert folder() != folder(**{"train.epochs": 2})
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["birds/nett", "birds/net"], "did you mean 'birds/net'"),
+        (["bird"], "did you mean 'birds'"),
+        (["digits/cnn"], "two recipes or more; only digits/cnn was given"),
+        (["digits/cnn", "digits/cnn"], "two recipes or more"),
+        ([], "none was given"),
+        (["digits/cnn", "birds/net"], "do not share their test pictures"),
+        (["digits/cnn", "digits/cnn:width"], "write optim.lr=0.1"),
+        (["digits/cnn", "digits/cnn:optim.lrr=1"], "optim.lr"),
+        (["digits/cnn", "digits/cnn:data.split_seed=1"], "data.split_seed is 0 and 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    names: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *names]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(CannotCreateError, match=r"thesis\.txt"):
+        nunbit.compare([SMALL, WIDE], run_dir=tmp_path, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("seeds", 0), ("jobs", -1)])
+def test_impossible_numbers_are_refused(tmp_path: Path, field: str, value: int) -> None:
+    with pytest.raises(UsageError, match=f"{field} is {value}"):
+        nunbit.compare([SMALL, WIDE], run_dir=tmp_path / "c", quiet=True, **{field: value})
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("comparison") / "c"
+    return nunbit.compare([SMALL, WIDE], seeds=2, run_dir=folder, epochs=2, quiet=True)
+
+
+def test_a_comparison_writes_everything_it_names(comparison: Comparison) -> None:
+    result = json.loads((comparison.folder / "comparison.json").read_text())
+    assert [line["recipe"] for line in result["table"]] == [SMALL, WIDE]
+    assert Path(result["figure"]).read_bytes().startswith(b"\x89PNG")
+    with (comparison.folder / "comparison.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert float(lines[1]["test_mean"]) == result["table"][1]["test_mean"]
+    page = (comparison.folder / "comparison.html").read_text()
+    assert comparison.findings[0] in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_table_is_counted_from_the_runs(comparison: Comparison) -> None:
+    for line in comparison.rows:
+        folders = sorted(comparison.folder.glob("*/seed-*"))
+        of_recipe = [f for f in folders if read_result(f)["parameters"] == line.parameters]
+        accuracies = [read_result(f)["test"]["accuracy"] for f in of_recipe]
+        assert sorted(line.tests) == pytest.approx(sorted(accuracies))
+        for folder, accuracy in zip(of_recipe, accuracies, strict=True):
+            said = read_predictions(folder).values()
+            assert np.mean([a == b for a, b in said]) == pytest.approx(accuracy)
+
+
+def test_a_run_of_a_comparison_is_the_run_that_train_gives(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    alone = nunbit.train(
+        "digits/cnn", run_dir=tmp_path / "r", epochs=2, seed=1, threads=1, quiet=True,
+        model__width=4,
+    )  # fmt: skip
+    beside = comparison.folder / comparison_folder(comparison, SMALL) / "seed-1"
+    assert (beside / "metrics.jsonl").read_text() == (alone.run_dir / "metrics.jsonl").read_text()
+
+
+def comparison_folder(comparison: Comparison, label: str) -> str:
+    _, runs = plan_runs([SMALL, WIDE], 1, None, {}, comparison.folder)
+    return next(run.run_dir.parent.name for run in runs if run.label == label)
+
+
+def test_the_same_call_again_trains_nothing_and_more_seeds_train_the_rest(
+    comparison: Comparison,
+) -> None:
+    def written() -> dict[Path, int]:
+        files = comparison.folder.glob("*/seed-[01]/model.safetensors")
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = written()
+    assert len(before) == 4
+    settings: dict[str, Any] = {"run_dir": comparison.folder, "epochs": 2, "quiet": True}
+    again = nunbit.compare([SMALL, WIDE], seeds=2, **settings)
+    assert [r.to_dict() for r in again.rows] == [r.to_dict() for r in comparison.rows]
+    assert written() == before
+    with pytest.raises(CannotCreateError, match="other settings"):
+        nunbit.compare([SMALL, WIDE], seeds=2, **{**settings, "epochs": 3})
+    assert written() == before
+
+
+def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(nunbit.NunbitError, match=r"photos/cnn.*, seed 0: .*empty") as caught:
+        nunbit.compare(
+            ["photos/cnn", "photos/cnn:optim.lr=0.1"], seeds=1, data=tmp_path / "empty", jobs=1,
+            run_dir=tmp_path / "c", quiet=True,
+        )  # fmt: skip
+    assert caught.value.exit_code == 65
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_comparison_leaves_no_process_and_goes_on_to_the_same_result(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    words = [sys.executable, "-m", "nunbit", "compare", SMALL, WIDE, "--seeds", "2", "--json"]
+    words += ["--train.epochs", "8", "--run-dir"]
+    whole = subprocess.run([*words, "whole"], cwd=tmp_path, capture_output=True, text=True)
+    process = subprocess.Popen([*words, "killed"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("killed/*/seed-*/metrics.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 143)
+    if number == signal.SIGTERM:
+        assert "the same command goes on" in said
+    deadline = time.monotonic() + 30
+    while workers_in(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not workers_in(tmp_path)
+    again = subprocess.run([*words, "killed"], cwd=tmp_path, capture_output=True, text=True)
+    results = [json.loads(done.stdout.splitlines()[-1]) for done in (whole, again)]
+    for result in results:
+        for line in result["table"]:
+            del line["seconds"]
+    assert results[0]["table"] == results[1]["table"]
+
+
+def workers_in(folder: Path) -> list[str]:
+    """Return the other processes whose current folder is this one."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            is_own = link.parent.name == str(os.getpid())
+            if not is_own and os.readlink(link) == str(folder):
+                found.append(link.parent.name)
+        except OSError:
+            continue  # it ended meanwhile, or is somebody else's
+    return found

@@ -1,0 +1,294 @@
+"""Fine-tuning: features computed once, the last layer, the strategy, and whole runs.
+
+The network is timm's smallest, with random weights in a file of the user's: nothing is downloaded.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import nunbit
+from conftest import write_classes
+from nunbit.cli import main
+from nunbit.config import OptimConfig, RunConfig, TrainConfig
+from nunbit.data.pictures import ImageSet
+from nunbit.data.preprocess import Preprocess
+from nunbit.data.sources import open_source
+from nunbit.data.stats import digests
+from nunbit.errors import MissingInputError, UsageError
+from nunbit.features import FeatureSource, features_of
+from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, parse_budget
+from nunbit.finished import Finished
+from nunbit.models.head import find_head
+from nunbit.models.registry import build_model
+from nunbit.models.surgery import get
+from nunbit.runtime import choose_runtime, seeded
+from nunbit.training.head import Labelled, LinearHead, fit_head
+from nunbit.training.optim import build_optimizer
+
+TINY = "timm:test_efficientnet"
+SIZE = 48  # pixels
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights as somebody trained them; nobody did."""
+    with seeded(0, "tiny"):
+        model = build_model(TINY, num_classes=1000, in_channels=3, image_size=(160, 160), args={})
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(model.state_dict(), file)
+    return file
+
+
+def some_pictures(count: int, first: int = 0) -> ImageSet:
+    noise = [np.random.default_rng(first + i).integers(0, 256, (8, 8, 3)) for i in range(count)]
+    images = torch.from_numpy(np.stack(noise).astype(np.uint8))
+    labels = torch.arange(count) % 2
+    return ImageSet(images, labels, [str(i) for i in range(count)], digests(images))
+
+
+def source_of(sha256: str = "f00d") -> FeatureSource:
+    with seeded(0, "source"):
+        model = build_model("cnn", num_classes=2, in_channels=3, image_size=(8, 8), args={})
+    preprocess = Preprocess(
+        height=8, width=8, channels=3, resize="crop", mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    runtime = choose_runtime(TrainConfig(threads=1, device="cpu", precision="fp32"))
+    return FeatureSource(model, preprocess, runtime, sha256)
+
+
+def no_track(items: object, _total: int, _label: str) -> object:
+    return items
+
+
+def test_features_are_what_the_last_layer_sees() -> None:
+    source, pictures = source_of(""), some_pictures(5)
+    (features,), computed = features_of(source, [pictures], no_track)
+    assert computed == 5
+    head = get(source.model, find_head(source.model))
+    with torch.inference_mode():
+        logits = source.model.eval()(source.preprocess.normalize(pictures.images))
+        torch.testing.assert_close(head(features), logits)
+
+
+def test_features_are_computed_once_and_ten_new_pictures_are_ten() -> None:
+    source, pictures = source_of(), some_pictures(20)
+    first, computed = features_of(source, [pictures], no_track)
+    assert computed == 20
+    again, computed = features_of(source, [pictures], no_track)
+    assert computed == 0
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    _, computed = features_of(source, [pictures, some_pictures(10, first=100)], no_track)
+    assert computed == 10
+
+
+def test_equal_pictures_are_computed_once_and_other_weights_anew() -> None:
+    pictures = some_pictures(4)
+    twice = pictures.select(torch.tensor([0, 1, 1, 0]))
+    (features,), computed = features_of(source_of(), [twice], no_track)
+    assert computed == 2
+    assert torch.equal(features[0], features[3])
+    assert features_of(source_of("beef"), [twice], no_track)[1] == 2
+    smaller = replace(source_of(), preprocess=replace(source_of().preprocess, mean=(0.4,) * 3))
+    assert features_of(smaller, [twice], no_track)[1] == 2
+
+
+def test_a_damaged_cache_is_computed_again() -> None:
+    source, pictures = source_of(), some_pictures(3)
+    first, _ = features_of(source, [pictures], no_track)
+    file = source.file()
+    assert file is not None
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(bytes(content))
+    again, computed = features_of(source, [pictures], no_track)
+    assert computed == 3
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+
+
+def blobs(classes: int, count: int, seed: int) -> Labelled:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, 6, generator=torch.Generator().manual_seed(9)) * 3
+    labels = torch.arange(count) % classes
+    noise = torch.randn(count, 6, generator=generator)
+    return Labelled((centres[labels] + noise) * torch.tensor([1, 10, 100, 1, 1, 0.01]), labels)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_fitted_head_tells_the_classes_apart_whatever_the_scale(classes: int) -> None:
+    head = fit_head(blobs(classes, 300, 0), blobs(classes, 90, 1))
+    test = blobs(classes, 300, 2)
+    assert head.weight.shape == (classes, 6)
+    found = (head.logits(test.features).argmax(1) == test.labels).float().mean()
+    assert found > 0.97
+
+
+def test_two_classes_have_the_probabilities_of_the_regression() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    train = blobs(2, 200, 0)
+    mean, std = train.features.mean(0), train.features.std(0)
+    x = ((train.features - mean) / std).numpy()
+    theirs = LogisticRegression(C=0.01, class_weight="balanced", max_iter=200)
+    expected = theirs.fit(x, train.labels.numpy()).predict_proba(x)
+    ours = fit_head(train, None).logits(train.features).softmax(1)
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-4)
+
+
+def test_each_class_counts_the_same() -> None:
+    train = blobs(2, 400, 0)
+    rare = torch.cat([torch.arange(0, 400, 2), torch.arange(1, 20, 2)])
+    head = fit_head(Labelled(train.features[rare], train.labels[rare]), None)
+    said = head.logits(train.features).argmax(1)
+    recalls = [float((said == k)[train.labels == k].float().mean()) for k in (0, 1)]
+    assert abs(recalls[0] - recalls[1]) < 0.05
+
+
+def test_a_head_that_does_not_fit_is_refused() -> None:
+    head = LinearHead(torch.zeros(3, 5), torch.zeros(3), 1.0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    with pytest.raises(UsageError, match=r"'1' is Linear, no linear layer .*\(3, 5\)"):
+        head.put_into(model)
+
+
+def test_layer_decay_slows_early_blocks() -> None:
+    model = build_model("cnn", num_classes=2, in_channels=3, image_size=(32, 32), args={})
+    optimizer = build_optimizer(model, OptimConfig(layer_decay=0.5))
+    scale = {id(p): g["lr_scale"] for g in optimizer.param_groups for p in g["params"]}
+    in_order = [scale[id(p)] for p in model.parameters()]
+    assert in_order == sorted(in_order)
+    assert in_order[-1] == 1.0
+    assert in_order[0] <= 0.25
+    plain = build_optimizer(model, OptimConfig())
+    assert {group["lr_scale"] for group in plain.param_groups} == {1.0}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_budgets_are_read(text: str, seconds: float) -> None:
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "90", "ten", "0s", "-5m", "infs", "nans", "9999999h"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="90s or 10m"):
+        parse_budget(text)
+
+
+def test_the_budget_decides_what_is_trained(colours: Path, weights: Path) -> None:
+    config = finetune_config(str(colours), TINY, str(weights)).override({"train.threads": 1})
+    source = open_source(str(colours))
+
+    def chosen(budget: float, wish: Strategy = "auto", size: int = SIZE) -> RunConfig:
+        sized = config.override({"data.size": size})
+        return choose_strategy(sized, source, budget, wish, lambda _line: None)
+
+    assert chosen(1).train.epochs == 0
+    assert chosen(3600).train.epochs > 3
+    assert chosen(3600, "head").train.epochs == 0
+    full = chosen(1, "full")
+    assert full.train.epochs == 3
+    assert full.optim.layer_decay < 1
+    assert chosen(3600, size=0).data.size == 96  # pictures of 20 pixels have no more to show
+    with pytest.raises(UsageError, match=r"need about .* budget of"):
+        chosen(1, size=0)
+
+
+def finetuned(data: Path, weights: Path, folder: Path, strategy: Strategy) -> Finished:
+    return nunbit.finetune(
+        data, model=TINY, weights=weights, strategy=strategy, run_dir=folder, quiet=True,
+        data__size=SIZE, threads=1,
+    )  # fmt: skip
+
+
+def test_a_folder_becomes_a_classifier_that_knows_its_origin(tmp_path: Path, weights: Path) -> None:
+    data = write_classes(tmp_path / "data", 40)
+    run = finetuned(data, weights, tmp_path / "run", "head")
+    result = run.to_dict()
+    assert result["epochs"] == result["steps"] == 0
+    assert "logistic regression" in result["strategy"]
+    assert result["test"]["accuracy"] >= 0.9
+    clf = nunbit.load(tmp_path / "run")
+    assert clf.card["pretrained"]["file"] == weights.name
+    assert clf.preprocess.height == SIZE
+    assert clf.evaluate().accuracy == pytest.approx(result["test"]["accuracy"])
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {
+        "config.json", "result.json", "report.html", "predictions.csv", "model.safetensors"
+    }  # fmt: skip
+    # The configuration repeats the run, from the features that are known.
+    config = RunConfig.from_json((tmp_path / "run" / "config.json").read_text())
+    again = nunbit.train(config, run_dir=tmp_path / "again", quiet=True)
+    torch.testing.assert_close(again.test_logits, run.test_logits)
+
+
+def test_all_layers_go_on_from_the_fitted_head(tmp_path: Path, weights: Path) -> None:
+    data = write_classes(tmp_path / "data", 20)
+    run = finetuned(data, weights, tmp_path / "run", "full")
+    assert run.to_dict()["epochs"] == len(run.epochs) >= 3
+    assert run.epochs[0].val_accuracy is not None
+    moved, start = nunbit.load(tmp_path / "run").module.state_dict(), load_file(weights)
+    name = next(n for n in start if n.endswith("weight") and start[n].ndim == 4)
+    assert not torch.equal(moved[name], start[name])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--weights", "none.safetensors"], "none.safetensors"),
+        (["--model", "net"], "no pretrained weights; allowed: timm:NAME"),
+        (["--model", "timm:resnet1"], "timm has no network 'resnet1'"),
+        (["--budget", "soon"], "budget is 'soon'"),
+        (["--data.channels", "1"], "the weights take 3"),
+        (["--model.width", "8"], "cannot be combined"),
+        (["--model.head", "random"], "train.epochs is 0"),
+    ],
+)
+def test_what_cannot_be_finetuned_is_one_line(
+    words: list[str], said: str, colours: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--model": TINY, "--weights": str(weights), "--data.size": str(SIZE)}
+    given |= dict(zip(words[::2], words[1::2], strict=True))
+    flat = [word for pair in given.items() for word in pair]
+    assert main(["finetune", str(colours), "--run-dir", "run", *flat]) != 0
+    error = capsys.readouterr().err.splitlines()
+    assert said in error[-1]
+    assert not Path("run").exists()
+
+
+def test_without_weights_nothing_random_takes_their_place(colours: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"--weights FILE.*nunbit\[offline\]"):
+        nunbit.finetune(colours, model="timm:resnet18", quiet=True)
+
+
+def test_no_epochs_and_no_head_is_no_training() -> None:
+    with pytest.raises(UsageError, match=r"train\.epochs is 0"):
+        RunConfig(train=TrainConfig(epochs=0))
+    body = json.loads(RunConfig().to_json())
+    body["train"]["epochs"] = 0
+    with pytest.raises(UsageError, match=r"train\.epochs is 0"):
+        RunConfig.from_json(json.dumps(body))
+
+
+def test_frozen_layers_stay_as_they_were_through_a_resume(quick: RunConfig, tmp_path: Path) -> None:
+    config = quick.override({"model.freeze": "conv*, fc1", "train.epochs": 1})
+    run = nunbit.train(config, run_dir=tmp_path / "run", quiet=True)
+    begun = nunbit.train(
+        config.override({"optim.lr": 1e-12, "optim.name": "sgd"}),
+        run_dir=tmp_path / "begun",
+        quiet=True,
+    )
+    first, last = (r.classifier.module.state_dict() for r in (begun, run))
+    same = {name for name in first if torch.equal(first[name], last[name])}
+    assert same == {n for n in first if n.startswith(("conv", "fc1"))}
+    for name in ("result.json", "model.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    nunbit.resume(tmp_path / "run", quiet=True)
+    with pytest.raises(UsageError, match="every parameter is frozen"):
+        nunbit.train(config.override({"model.freeze": "*"}), run_dir=tmp_path / "no", quiet=True)
+    with pytest.raises(UsageError, match="'cnv1' matches no layer"):
+        nunbit.train(config.override({"model.freeze": "cnv1"}), run_dir=tmp_path / "no", quiet=True)
