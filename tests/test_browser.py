@@ -3,7 +3,9 @@
 import base64
 import io
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 import chromium
+import nunbit
 from chromium import Page
 from fake_runs import fake_run, logits_of
 from nunbit.finished import Finished
@@ -116,3 +119,24 @@ def test_light_and_dark_follow_the_reader(page: Page, made: Finished) -> None:
         light[dark] = sum(map(int, re.findall(r"\d+", colour)))
     assert light[False] > 700
     assert light[True] < 100
+
+
+def test_the_page_of_a_diagnosis(browser: Page, tmp_path: Path, colours: Path) -> None:
+    for name in ("blue", "red"):
+        shutil.copy(colours / "green" / "000.png", colours / name / "copy.png")
+    diagnosis = nunbit.doctor(colours, features="none", quiet=True)
+    assert diagnosis.report is not None
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.open(diagnosis.report.resolve())
+    browser.click('a[href="#conflicting-labels"]')
+    shown = browser.run(
+        "[...document.querySelectorAll('#conflicting-labels img')]"
+        ".map(e => ({name: e.title, loaded: e.naturalWidth > 0}))"
+    )
+    copies = {"blue/copy.png", "green/000.png", "red/copy.png"}
+    assert {it["name"] for it in shown} == copies
+    assert all(it["loaded"] for it in shown)
+    assert browser.complaints == []
+    loaded = {url.split("#")[0] for url in browser.requests if not url.startswith("data:")}
+    assert loaded == {diagnosis.report.resolve().as_uri()}

@@ -113,6 +113,17 @@ def test_after_a_crash_no_step_is_double_or_missing(
     assert len(read.Images("test/predictions")) == 1
 
 
+def test_a_run_that_is_killed_at_its_end_ends_once(quick: RunConfig, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    finished = trained(quick, tmp_path / "r")
+    (tmp_path / "r" / "result.json").unlink()
+    assert resume_run(tmp_path / "r", QUIET, lambda _finished: None) is not None
+    read = events_of(tmp_path / "r")
+    assert len(read.Images("test/predictions")) == 1
+    for tag in (*CURVES, "hparam/test_accuracy"):
+        assert list(curve(read, tag))[-1] == finished.epochs[-1].step, "and each step once"
+
+
 def test_a_missing_extra_is_one_line(
     quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nunbit.api import (
         compare,
+        doctor,
         evaluate,
         explain,
         finetune,
@@ -41,6 +42,7 @@ _PUBLIC = {
     "evaluate": "nunbit.api",
     "finetune": "nunbit.api",
     "explain": "nunbit.api",
+    "doctor": "nunbit.api",
     "resume": "nunbit.api",
     "report": "nunbit.api",
     "import_weights": "nunbit.networks",
@@ -62,6 +64,7 @@ __all__ = [
     "RunConfig",
     "build_model",
     "compare",
+    "doctor",
     "evaluate",
     "explain",
     "finetune",

@@ -16,8 +16,11 @@ from nunbit.bundle import (
 )
 from nunbit.comparison.compare import Comparison, run_comparison
 from nunbit.comparison.plan import plan_runs
-from nunbit.config import RunConfig
+from nunbit.config import RunConfig, TrainConfig
 from nunbit.data.sources import open_source
+from nunbit.diagnosis.doctor import SAMPLE, Diagnosis, diagnose
+from nunbit.diagnosis.features import choose_features
+from nunbit.errors import UsageError
 from nunbit.explaining.explanation import Explanation
 from nunbit.explaining.subject import DIRECT, Options, explain_subject
 from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, parse_budget
@@ -27,10 +30,12 @@ from nunbit.metrics import Metrics
 from nunbit.models.pretrained import LITE0
 from nunbit.progress import Display
 from nunbit.reporting.comparison import write_comparison
+from nunbit.reporting.diagnosis import report_folder, write_diagnosis
 from nunbit.reporting.page import write_report
 from nunbit.reporting.reopen import reopened
 from nunbit.run import resume_run, train_run
 from nunbit.runfolder import next_run_dir, read_result
+from nunbit.runtime import choose_runtime
 from nunbit.values import Setting
 
 
@@ -201,6 +206,37 @@ def report(run: str | Path, *, quiet: bool = False) -> Path:
     """
     with reopened(Path(run), Display(quiet=quiet)) as finished:
         return write_report(finished)
+
+
+def doctor(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    features: str = "auto",
+    sample: int | None = None,
+    quiet: bool = False,
+) -> Diagnosis:
+    """Find what is wrong with pictures and labels; write a page and a table of proposals.
+
+    Args:
+        data: a known name, folder, .csv or parquet; nothing of it is changed.
+        out: a new or empty folder; by default the next free one under ./doctor.
+        features: by what labels are judged: auto, pretrained, basic or none.
+        sample: pictures whose labels and cues are judged, 0 for all; by default 6,000.
+        quiet: print nothing.
+
+    Raises:
+        NunbitError: no such data, data that cannot be opened, or a folder that holds something.
+    """
+    display, spec = Display(quiet=quiet), str(data)
+    choice, count = choose_features(features), SAMPLE if sample is None else sample
+    if count < 0:
+        raise UsageError(f"sample is {count}; allowed: 0 (all pictures) or more")
+    source = open_source(spec)
+    folder = report_folder(spec, None if out is None else Path(out))
+    runtime = choose_runtime(TrainConfig())
+    diagnosis = diagnose(source, choice, count, runtime, display.track)
+    return write_diagnosis(diagnosis, folder)
 
 
 def load(run: str | Path) -> Classifier:

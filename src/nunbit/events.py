@@ -1,8 +1,8 @@
 """TensorBoard events of a run, in RUN/tensorboard: `tensorboard --logdir RUN`.
 
 A run writes events if it has that folder; a resumed run therefore goes on writing them. The x axis
-counts updates. Events after the epoch that a run goes on from are those of work that is done again:
-`purge_step` takes them away.
+counts updates. What an earlier process wrote about work that is done again is taken back by
+`purge_step`.
 """
 
 import copy
@@ -76,8 +76,10 @@ def open_events(
 
     is_begun = any(folder.iterdir())
     done = history[-1].step if history else 0
-    writer = SummaryWriter(str(folder), purge_step=done + 1 if is_begun else None)
+    writer = SummaryWriter(str(folder), purge_step=done if is_begun else None)
     events = Events(writer, say, is_begun=is_begun)
+    if history:  # its step is taken back too, since what ends a run has the step of the last epoch
+        events.add(history[-1])
     try:
         yield events
     finally:

@@ -5,11 +5,12 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from nunbit.errors import UsageError, did_you_mean
 
-Setting = str | int | float | bool | None
+Setting = str | int | float | bool | Path | None
 MAX_OPTION = 100_000  # of a number among the options of a network
 
 
@@ -117,9 +118,9 @@ def _read_float(value: object) -> float:
 
 
 def _read_str(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str | Path):
         raise TypeError
-    return value
+    return str(value)
 
 
 _READERS: dict[Any, Callable[[object], Any]] = {

@@ -3,7 +3,17 @@
 Each module of this package registers its commands when it is imported.
 """
 
-from nunbit.cli import compare, explain, finetune, lists, lr_find, report, train, use  # noqa: F401
+from nunbit.cli import (  # noqa: F401  # they register their commands
+    compare,
+    doctor,
+    explain,
+    finetune,
+    lists,
+    lr_find,
+    report,
+    train,
+    use,
+)
 from nunbit.cli.app import app
 from nunbit.cli.dispatch import main
 

@@ -48,7 +48,8 @@ def _run(
     output = bound.kwargs.get("output", DEFAULT_OUTPUT)
     if isinstance(result, dict) and output.json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
-    return 0
+    # A command that judges (`doctor`) says by its exit code what it found.
+    return int(result.get("exit_code", 0)) if isinstance(result, dict) else 0
 
 
 def _fail(message: str, code: int) -> int:

@@ -117,8 +117,8 @@ def _area_means(images: Floats, side: int) -> Floats:
     count, height, width, channels = images.shape
     rows = _shares(height, side) @ images.reshape(count, height, width * channels)
     columns = rows.reshape(count * side, width, channels)
-    means: Floats = _shares(width, side) @ columns
-    return means.reshape(count, side, side, channels)
+    means: Floats = (_shares(width, side) @ columns).reshape(count, side, side, channels)
+    return means
 
 
 def _shares(length: int, cells: int) -> Floats:

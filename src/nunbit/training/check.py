@@ -26,7 +26,7 @@ from nunbit.training.state import TrainState
 UPDATES = 10  # after which the weights are compared with the initial ones
 MAX_INPUT = 10.0  # root mean square; 1 where pixels are normalised, about 100 where they are bytes
 MAX_EXCESS = 10.0  # nats above ln K: logits with a standard deviation of 4.5, if they are normal
-LARGEST_MOVE, LEAST_MOVE = 1.0, 1e-5  # of all weights in the first updates, over their own length
+LARGEST_MOVE, LEAST_MOVE = 3.0, 1e-5  # of all weights in the first updates, over their own length
 MAX_DEAD = 0.75  # share of ReLU units
 SAMPLE = 256  # pictures
 RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6}
@@ -108,7 +108,8 @@ def move_fault(before: list[Tensor], model: nn.Module) -> str | None:
     length = _length(before)
     after = [weight.detach() for weight in _weights(model)]
     moved = _length([a - b for a, b in zip(after, before, strict=True)])
-    if not length or LEAST_MOVE * length <= moved <= LARGEST_MOVE * length:
+    is_sane = LEAST_MOVE * length <= moved <= LARGEST_MOVE * length
+    if is_sane or not length or not math.isfinite(moved):
         return None
     if moved > length:
         return (

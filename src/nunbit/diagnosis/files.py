@@ -1,0 +1,93 @@
+"""Faults of single files: unreadable, named as what they are not, of a mode that is rare."""
+
+from collections import Counter
+from pathlib import Path
+
+from nunbit.diagnosis.examination import Examination
+from nunbit.diagnosis.findings import Finding, singles, some
+
+KINDS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP",
+}  # fmt: skip  # a table reads better in columns
+PLAIN_MODES = ("RGB", "L")
+NAMED = 3
+
+
+def check_files(pictures: Examination) -> list[Finding]:
+    """Return what is wrong with single files."""
+    found = (_unreadable(pictures), _wrong_names(pictures), _odd_modes(pictures))
+    return [finding for finding in (*found, _ignored(pictures)) if finding is not None]
+
+
+def _unreadable(pictures: Examination) -> Finding | None:
+    if not pictures.faults:
+        return None
+    count = some(len(pictures.faults), "file")
+    return Finding(
+        "unreadable",
+        "error",
+        f"{count} cannot be read",
+        "train refuses to start with them: remove them, or use --skip-bad or the overrides",
+        singles(sorted(pictures.faults)),
+        tuple(pictures.faults[i] for i in sorted(pictures.faults)),
+    )
+
+
+def _wrong_names(pictures: Examination) -> Finding | None:
+    """Find files whose content is of another kind than their name says."""
+    wrong = {
+        i: f"a {facts.kind} file"
+        for i, (item, facts) in enumerate(zip(pictures.items, pictures.files, strict=True))
+        if isinstance(item, Path)
+        and facts is not None
+        and i not in pictures.faults
+        and KINDS.get(item.suffix.lower(), facts.kind) != facts.kind
+    }
+    if not wrong:
+        return None
+    return Finding(
+        "wrong-name",
+        "note",
+        f"{some(len(wrong), 'file is', 'files are')} of another kind than their names say",
+        "nunbit goes by the content; other programs may fail",
+        singles(list(wrong)),
+        tuple(wrong.values()),
+    )
+
+
+def _odd_modes(pictures: Examination) -> Finding | None:
+    """Find files that are converted before use: palettes, transparency, CMYK, 16 bits, frames."""
+    odd = {}
+    for i, facts in enumerate(pictures.files):
+        if facts is None or i in pictures.faults:
+            continue
+        if facts.num_frames > 1:
+            odd[i] = f"{facts.num_frames} frames, of which the first is used"
+        elif facts.mode not in PLAIN_MODES:
+            odd[i] = f"mode {facts.mode}"
+    if not odd:
+        return None
+    kinds = Counter(odd.values()).most_common()
+    named = ", ".join(f"{count} of {kind}" for kind, count in kinds[:NAMED])
+    return Finding(
+        "odd-mode",
+        "note",
+        f"{some(len(odd), 'picture is', 'pictures are')} not plain RGB or grey: {named}",
+        "nunbit converts them (transparent parts become white, 16 bits become 8)",
+        singles(list(odd)),
+        tuple(odd.values()),
+    )
+
+
+def _ignored(pictures: Examination) -> Finding | None:
+    ignored = pictures.source.ignored
+    if not ignored:
+        return None
+    more = ", ..." if len(ignored) > NAMED else ""
+    named = ", ".join(ignored[:NAMED])
+    return Finding(
+        "ignored",
+        "note",
+        f"{some(len(ignored), 'file is', 'files are')} no picture by name and not used: "
+        f"{named}{more}",
+    )

@@ -1,0 +1,314 @@
+"""The doctor: planted faults are found, sound data is left in peace, and nothing is changed."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nunbit
+from conftest import COLOURS, noisy_picture
+from nunbit.cli import main
+from nunbit.diagnosis import shortcuts
+from nunbit.diagnosis.labels import _suspects
+from planting import found_by, plant, with_border
+
+SIDE = 64
+
+
+def photograph(colour: tuple[int, int, int], seed: int) -> Image.Image:
+    """Return large shapes, tinted; no two are alike."""
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    shapes = Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    tinted = Image.blend(shapes, Image.new("RGB", shapes.size, colour), 0.4)
+    return tinted.rotate(15, Image.Resampling.BICUBIC, fillcolor=colour)
+
+
+def write_photographs(
+    root: Path, count: int = 24, colours: Mapping[str, tuple[int, int, int]] = COLOURS
+) -> Path:
+    """Write `count` JPEG files for each of three tints."""
+    for number, (name, colour) in enumerate(colours.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            photograph(colour, 1000 * number + i).save(root / name / f"{i:03}.jpg", quality=90)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten trees see what these pictures have to show, in a quarter of the time."""
+    monkeypatch.setitem(shortcuts.TREES, "n_estimators", 10)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder without faults; tests copy it before they plant one."""
+    return write_photographs(tmp_path_factory.mktemp("sound") / "photos")
+
+
+@pytest.fixture
+def photos(sound: Path, tmp_path: Path) -> Path:
+    """A copy of the sound folder."""
+    return Path(shutil.copytree(sound, tmp_path / "photos"))
+
+
+def diagnosed(data: Path, **options: Any) -> dict[str, Any]:
+    """Return what `nunbit doctor --json` prints."""
+    diagnosis = nunbit.doctor(data, features="none", quiet=True, **options)
+    return diagnosis.to_dict()
+
+
+def kinds(report: dict[str, Any]) -> dict[str, str]:
+    """Return the severities of what was found."""
+    return {issue["kind"]: issue["severity"] for issue in report["issues"]}
+
+
+def paths(report: dict[str, Any], kind: str) -> list[str]:
+    issues = {issue["kind"]: issue for issue in report["issues"]}
+    return [row["path"] for row in issues[kind]["pictures"]]
+
+
+def test_planted_faults_are_found(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "source", 80)
+    planted = plant(source, tmp_path / "photos")
+    report = nunbit.doctor(tmp_path / "photos", features="basic", quiet=True).to_dict()
+    found = found_by(report, planted)
+    assert (found.exact, found.damaged) == (20, 10)
+    assert found.near >= 16
+    assert found.swapped >= 20
+    assert report["exit_code"] == 65
+
+
+def test_a_border_gives_its_class_away(tmp_path: Path) -> None:
+    grey = dict.fromkeys(COLOURS, (128, 128, 128))
+    photos = write_photographs(tmp_path / "photos", colours=grey)
+    assert not [cue for cue in diagnosed(photos)["cues"] if cue["is_shortcut"]]
+    for path in sorted((photos / "red").iterdir()):
+        with_border(Image.open(path)).save(path, quality=90)
+    cues = {cue["cue"]: cue for cue in diagnosed(photos)["cues"]}
+    assert cues["border"]["is_shortcut"]
+    assert cues["border"]["given_away"] == ["red"]
+
+
+def test_sound_data_has_no_fault(photos: Path) -> None:
+    diagnosis = nunbit.doctor(photos, features="basic", quiet=True)
+    said = {finding.kind for finding in diagnosis.findings}
+    assert said <= {"shortcut-mean-colour", "shortcut-border"}, "tints are the classes here"
+    assert diagnosis.exit_code == 0
+    assert diagnosis.fixes_file is None
+
+
+def test_no_file_is_changed(photos: Path) -> None:
+    (photos / "red" / "000.jpg").write_bytes(b"")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in photos.rglob("*.*")}
+    nunbit.doctor(photos, features="basic", quiet=True)
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in photos.rglob("*.*")}
+    assert before == after
+
+
+def _png_named_jpg(photos: Path) -> None:
+    Image.open(photos / "red" / "000.jpg").save(photos / "red" / "000.png")
+    (photos / "red" / "000.png").rename(photos / "red" / "000.jpg")
+
+
+def _cmyk(photos: Path) -> None:
+    Image.open(photos / "red" / "000.jpg").convert("CMYK").save(photos / "red" / "000.jpg")
+
+
+def _blank(photos: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE), (90, 90, 90)).save(photos / "red" / "000.jpg")
+
+
+def _dark(photos: Path) -> None:
+    image = Image.open(photos / "red" / "000.jpg").point(lambda value: value * 0.2)
+    image.save(photos / "red" / "000.jpg", quality=95)
+
+
+def _copy(photos: Path) -> None:
+    shutil.copy(photos / "red" / "000.jpg", photos / "red" / "copy.jpg")
+
+
+def _copy_elsewhere(photos: Path) -> None:
+    shutil.copy(photos / "red" / "000.jpg", photos / "blue" / "copy.jpg")
+
+
+def _smaller_elsewhere(photos: Path) -> None:
+    image = Image.open(photos / "red" / "000.jpg").resize((48, 48))
+    image.save(photos / "blue" / "copy.jpg", quality=60)
+
+
+def _note(photos: Path) -> None:
+    (photos / "red" / "notes.txt").write_text("taken in May")
+
+
+def _few(photos: Path) -> None:
+    for path in sorted((photos / "red").iterdir())[2:]:
+        path.unlink()
+
+
+def _fewer(photos: Path) -> None:
+    for path in sorted((photos / "red").iterdir())[10:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "severity"),
+    [
+        (_png_named_jpg, "wrong-name", "note"),
+        (_cmyk, "odd-mode", "note"),
+        (_blank, "blank", "warning"),
+        (_dark, "dark", "note"),
+        (_copy, "exact-duplicates", "warning"),
+        (_copy_elsewhere, "conflicting-labels", "error"),
+        (_smaller_elsewhere, "near-conflict", "warning"),
+        (_note, "ignored", "note"),
+        (_few, "tiny-class", "error"),
+        (_fewer, "small-class", "warning"),
+    ],
+)
+def test_each_fault_is_named(
+    photos: Path, fault: Callable[[Path], None], kind: str, severity: str
+) -> None:
+    fault(photos)
+    report = diagnosed(photos)
+    assert kinds(report)[kind] == severity
+    issue = next(issue for issue in report["issues"] if issue["kind"] == kind)
+    if issue["pictures"]:
+        assert "red/000.jpg" in {row["path"] for row in issue["pictures"]}
+    assert report["exit_code"] == (65 if severity == "error" else 0)
+
+
+def test_a_copy_in_another_split_is_a_leak(photos: Path, tmp_path: Path) -> None:
+    for part, keep in (("train", range(16)), ("test", range(16, 24))):
+        for path in sorted(photos.glob("*/*.jpg")):
+            if int(path.stem) in keep:
+                target = tmp_path / "split" / part / path.parent.name / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    copied = tmp_path / "split" / "train" / "red" / "leak.jpg"
+    shutil.copy(tmp_path / "split" / "test" / "red" / "020.jpg", copied)
+    report = diagnosed(tmp_path / "split")
+    assert kinds(report)["leak"] == "error"
+    assert {Path(path).name for path in paths(report, "leak")} == {"leak.jpg", "020.jpg"}
+    fixes = read_fixes(Path(report["fixes_file"]))
+    assert [(Path(row["path"]).name, row["action"]) for row in fixes] == [("leak.jpg", "drop")]
+
+
+def read_fixes(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_honours_the_proposals(photos: Path, tmp_path: Path) -> None:
+    (photos / "red" / "000.jpg").write_bytes(b"")
+    (photos / "red" / "001.jpg").rename(photos / "blue" / "swapped.jpg")
+    shutil.copy(photos / "red" / "002.jpg", photos / "red" / "copy.jpg")
+    diagnosis = nunbit.doctor(photos, features="basic", quiet=True)
+    assert diagnosis.fixes_file is not None
+    fixes = {row["path"]: (row["action"], row["label"]) for row in read_fixes(diagnosis.fixes_file)}
+    assert fixes == {
+        "red/000.jpg": ("drop", ""),
+        "red/copy.jpg": ("drop", ""),
+        "blue/swapped.jpg": ("relabel", "red"),
+    }
+    finished = nunbit.train(
+        data=photos, overrides=diagnosis.fixes_file, epochs=1, size=16,
+        run_dir=tmp_path / "run", quiet=True,
+    )  # fmt: skip  # one line of settings
+    dataset = finished.dataset
+    parts = [part for part in (dataset.train, dataset.val, dataset.test) if part is not None]
+    named = {
+        name: dataset.class_names[label]
+        for part in parts
+        for name, label in zip(part.names, part.labels.tolist(), strict=True)
+    }
+    assert len(named) == 71
+    assert named["blue/swapped.jpg"] == "red"
+    assert not {"red/000.jpg", "red/copy.jpg"} & set(named)
+
+
+def test_the_page_needs_nothing_else(photos: Path) -> None:
+    _copy_elsewhere(photos)
+    diagnosis = nunbit.doctor(photos, features="basic", quiet=True)
+    assert diagnosis.report is not None
+    page = diagnosis.report.read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
+    data = re.search(r'id="nunbit-data">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    assert json.loads(data[1])["counts"] == diagnosis.to_dict()["counts"]
+    section = page.split('id="conflicting-labels"')[1].split("</section>")[0]
+    assert section.count("<img ") == 2
+    assert "red/000.jpg" in section
+    assert "blue/copy.jpg" in section
+
+
+def test_names_cannot_become_html(photos: Path) -> None:
+    (photos / "red").rename(photos / "<b>red&")
+    shutil.copy(photos / "<b>red&" / "000.jpg", photos / "<b>red&" / "<img src=x>.jpg")
+    diagnosis = nunbit.doctor(photos, features="none", quiet=True)
+    assert diagnosis.report is not None
+    page = diagnosis.report.read_text(encoding="utf-8")
+    assert "<img src=x>" not in page
+    assert "<b>red&" not in page
+
+
+def test_known_sets_are_looked_at_too(tmp_path: Path) -> None:
+    report = nunbit.doctor("digits", features="basic", quiet=True).to_dict()
+    assert (report["images"], report["classes"], report["exit_code"]) == (1797, 10, 0)
+    assert "near-duplicates" not in kinds(report), "digits look alike without being copies"
+    assert not [cue for cue in report["cues"] if cue["is_shortcut"]]
+
+
+def test_odds_make_a_suspect() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.5, 0.5], [0.08, 0.92], [0.01, 0.99]], np.float32)
+    labels = np.array([0, 0, 0, 0])
+    assert [row[:2] for row in _suspects(probabilities, labels)] == [(3, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nowhere"], 66, "nowhere"),
+        (["photos", "--features", "pretraned"], 2, "did you mean 'pretrained'?"),
+        (["photos", "--features", "none", "--out", "photos/red"], 73, "not empty"),
+        (["photos", "--out", "photos/report"], 2, "inside the data"),
+        (["photos", "--sample", "-1"], 2, "sample"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    photos: Path, arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *arguments]) == code
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
+    assert not (photos / "report").exists()
+
+
+def test_the_command_says_what_it_found(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _copy_elsewhere(photos)
+    assert main(["doctor", "photos", "--features", "none"]) == 65
+    out = capsys.readouterr().out
+    assert "error   2 pictures are the same in groups of two labels or more" in out
+    assert "doctor/photos/fixes.csv" in out
+    assert main(["doctor", "photos", "--features", "none", "--json"]) == 65
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["report"] == "doctor/photos-2/report.html", "an earlier report is kept"
+
+
+def test_noise_has_no_labels_to_judge(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "noise" / name).mkdir(parents=True)
+        for i in range(30):
+            picture = noisy_picture((128, 128, 128), 1000 * ord(name) + i, (32, 32))
+            picture.save(tmp_path / "noise" / name / f"{i}.png")
+    report = nunbit.doctor(tmp_path / "noise", features="basic", quiet=True).to_dict()
+    assert "do not tell the classes apart" in report["labels"]
+    assert "label-suspect" not in kinds(report)
