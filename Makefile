@@ -1,12 +1,13 @@
 # make run    set up .venv and train on the embedded digits
 # make test   set up what it needs, run the checks and the tests
 # make check  formatting, lint, types, layering
+# make messages  bring the translations up to date with the texts in the sources
 # make torture  every fault in full, and the defects that the tests must find
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check torture clean
+.PHONY: run test check messages torture clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/nunbit train
@@ -19,6 +20,9 @@ check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q --no-header -p no:cacheprovider --durations=0 tests/test_layering.py
+
+messages: $(VENV)/.dev-ready
+	$(BIN)/python tools/messages.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -11,6 +11,9 @@ from PIL import Image
 
 from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 
+# Tests read English, whatever the developer's locale is; test_language.py asks for Korean.
+os.environ["NUNBIT_LANG"] = "en"
+
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (210, 50, 40)}
 
 

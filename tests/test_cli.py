@@ -11,7 +11,7 @@ import pytest
 
 from conftest import noisy_picture
 from nunbit.cli import dispatch, main
-from nunbit.config import split_settings
+from nunbit.cli.words import split_settings
 from nunbit.errors import UsageError
 
 COMMANDS = (

@@ -399,10 +399,10 @@ def test_the_kernels_of_the_lesson_do_what_they_are_named_after() -> None:
 
 
 def test_the_linear_lesson_asks_pytorch() -> None:
-    assert [(a.kind, *a.words()) for a in ask()] == [
-        ("Parameter", "yes", "yes", "yes", "yes"),
-        ("Buffer", "no", "no", "yes", "yes"),
-        ("plain tensor", "no", "no", "no", "no"),
+    assert [(a.kind, *a.says()) for a in ask()] == [
+        ("Parameter", True, True, True, True),
+        ("Buffer", False, False, True, True),
+        ("plain tensor", False, False, False, False),
     ]
 
 

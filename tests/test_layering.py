@@ -10,6 +10,7 @@ import nunbit
 ROOT = Path(nunbit.__file__).parent
 # A module imports from its own or an earlier group only.
 GROUPS = (
+    ("language", "pages"),
     ("errors", "values", "config", "runtime", "storage", "recipes", "lock", "signals"),
     ("liveline", "progress"),
     ("data",),
@@ -17,7 +18,7 @@ GROUPS = (
     ("metrics", "evaluation", "features"),
     ("training", "checkpoint"),
     ("bundle",),
-    ("start", "reading", "run", "runfolder", "finished", "events", "legacy", "zoo"),
+    ("start", "reading", "run", "runlines", "runfolder", "finished", "events", "legacy", "zoo"),
     ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),
     ("asked", "lrfind"),
     ("reporting",),

@@ -10,13 +10,32 @@ import pytest
 import nunbit
 from conftest import noisy_picture
 from nunbit.cli import app
-from nunbit.config import split_settings
+from nunbit.cli.words import split_settings
 
 README = Path(__file__).parents[1] / "README.md"
+KOREAN = README.with_name("README.ko.md")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.S)
+def blocks(language: str, readme: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.S)
+
+
+def without_comments(code: str) -> list[str]:
+    return [line.partition("#")[0].rstrip() for line in code.splitlines()]
+
+
+def test_the_korean_readme_keeps_up() -> None:
+    """The same sections, commands, pictures and links, in the same order."""
+    for language in ("sh", "python"):
+        english, korean = blocks(language), blocks(language, KOREAN)
+        assert list(map(without_comments, english)) == list(map(without_comments, korean))
+    texts = [readme.read_text(encoding="utf-8") for readme in (README, KOREAN)]
+    assert texts[0].count("\n## ") == texts[1].count("\n## ")
+    english, korean = (
+        [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "/" in target]
+        for text in texts
+    )
+    assert set(english) - {"docs/translating.md"} == set(korean)
 
 
 def test_the_python_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from nunbit.language import tr
+
 if TYPE_CHECKING:
     from nunbit.api import (
         compare,
@@ -87,5 +89,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import nunbit` costs no torch."""
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'nunbit' has no attribute '{name}'")
+        raise AttributeError(tr("module 'nunbit' has no attribute '{name}'", name=name))
     return getattr(import_module(_PUBLIC[name]), name)

@@ -25,6 +25,7 @@ from nunbit.explaining.explanation import Explanation
 from nunbit.explaining.subject import DIRECT, Options, explain_subject
 from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, parse_budget
 from nunbit.finished import Finished
+from nunbit.language import tr
 from nunbit.lrfind import LrSearch, refuse_unused, search_lr
 from nunbit.metrics import Metrics
 from nunbit.models.pretrained import LITE0
@@ -151,7 +152,7 @@ def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     folder, display = Path(run), Display(quiet=quiet)
     finished = resume_run(folder, display, write_report)
     if finished is None:
-        display.say(f"{folder} ended already; nothing to do")
+        display.say(tr("{folder} ended already; nothing to do", folder=folder))
         # The folder may have been moved since it wrote where it was.
         moved = {"run_dir": str(folder), "model_file": str(folder / MODEL_FILE)}
         return {**read_result(folder), **moved}
@@ -231,7 +232,7 @@ def doctor(
     display, spec = Display(quiet=quiet), str(data)
     choice, count = choose_features(features), SAMPLE if sample is None else sample
     if count < 0:
-        raise UsageError(f"sample is {count}; allowed: 0 (all pictures) or more")
+        raise UsageError("sample is {count}; allowed: 0 (all pictures) or more", count=count)
     source = open_source(spec)
     folder = report_folder(spec, None if out is None else Path(out))
     runtime = choose_runtime(TrainConfig())

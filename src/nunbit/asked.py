@@ -56,5 +56,5 @@ def dotted(name: str) -> str:
     found = [section for section in sections if name in section_fields(section)]
     if not found:
         known = [field for section in sections for field in section_fields(section)]
-        raise UsageError(f"no setting '{name}'; {did_you_mean(name, known)}")
+        raise UsageError("no setting '{name}'; {hint}", name=name, hint=did_you_mean(name, known))
     return f"{found[0]}.{name}"

@@ -22,6 +22,7 @@ from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
 from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
 from nunbit.evaluation import collect_logits
+from nunbit.language import tr
 from nunbit.metrics import Metrics, measure
 from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
@@ -113,7 +114,7 @@ class Classifier:
             UsageError: `top` below 1.
         """
         if top < 1:
-            raise UsageError(f"top is {top}; allowed: 1 or more")
+            raise UsageError("top is {top}; allowed: 1 or more", top=top)
         if isinstance(pictures, Picture):
             pictures = [pictures]
         if not pictures:
@@ -155,7 +156,9 @@ class Classifier:
                 source, config.data, self.runtime.threads, track, self.preprocess
             )
             if dataset.fingerprint != self.card["data"]["fingerprint"]:
-                raise DataError(f"{spec} has changed since the training: its test part is unknown")
+                raise DataError(
+                    "{spec} has changed since the training: its test part is unknown", spec=spec
+                )
             images = dataset.test
         else:
             images = self.read(source, track)
@@ -168,14 +171,23 @@ class Classifier:
         foreign = sorted(set(source.class_names) - set(self.class_names))
         if foreign:
             known = ", ".join(self.class_names)
-            raise DataError(f"the data has classes {foreign}; this model knows: {known}")
+            raise DataError(
+                "the data has classes {foreign}; this model knows: {known}",
+                foreign=foreign,
+                known=known,
+            )
         loaded = load(part, self.preprocess, self.runtime.threads, track)
         if loaded.skipped:
             first = loaded.skipped[0]
             count = len(loaded.skipped)
-            raise DataError(f"{count} pictures cannot be read; {first.name}: {first.reason}")
+            raise DataError(
+                "{count} pictures cannot be read; {name}: {reason}",
+                count=count,
+                name=first.name,
+                reason=first.reason,
+            )
         if not len(loaded.images):
-            raise DataError(f"{source.spec} holds no pictures to measure")
+            raise DataError("{spec} holds no pictures to measure", spec=source.spec)
         order = torch.tensor([self.class_names.index(name) for name in source.class_names])
         pictures = loaded.images
         return replace(pictures, labels=order[pictures.labels])
@@ -194,11 +206,11 @@ class Classifier:
                 image = decode(_existing(Path(picture)), self.preprocess.mode, side)
             return self.preprocess.to_pixels(image)
         except BadPictureError as error:
-            raise DataError(f"{name} cannot be read: {error}") from error
+            raise DataError("{name} cannot be read: {error}", name=name, error=error) from error
         except OSError as error:  # a Pillow picture is read only when its pixels are asked for
             if isinstance(error, MissingInputError):
                 raise
-            raise DataError(f"{name} cannot be read: {error}") from error
+            raise DataError("{name} cannot be read: {error}", name=name, error=error) from error
 
     def _say(self, name: str, probabilities: Tensor, top: int) -> Prediction:
         values, indices = probabilities.topk(min(top, len(self.class_names)))
@@ -218,11 +230,18 @@ def load_classifier(run: Path | str) -> Classifier:
     if path.is_dir():
         path = path / MODEL_FILE
         if not path.exists():
-            raise MissingInputError(f"{run} holds no {MODEL_FILE}; did its training end?")
+            raise MissingInputError(
+                "{run} holds no {model_file}; did its training end?", run=run, model_file=MODEL_FILE
+            )
     tensors, card = load_tensors(path)
     if card.get("format_version") != FORMAT_VERSION:
         version = card.get("format_version")
-        raise DataError(f"{path} has format {version}; this nunbit reads {FORMAT_VERSION}")
+        raise DataError(
+            "{path} has format {version}; this nunbit reads {format_version}",
+            path=path,
+            version=version,
+            format_version=FORMAT_VERSION,
+        )
     try:
         preprocess = Preprocess.from_dict(card["preprocess"])
         require_class_names(card["class_names"], DataError)
@@ -231,7 +250,9 @@ def load_classifier(run: Path | str) -> Classifier:
         module = _restored(card, preprocess, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error)[:300]  # what a stranger wrote may be long
-        raise DataError(f"{path} does not describe its own weights: {reason}") from error
+        raise DataError(
+            "{path} does not describe its own weights: {reason}", path=path, reason=reason
+        ) from error
     return Classifier(module, card["class_names"], preprocess, card)
 
 
@@ -243,10 +264,18 @@ def require_class_names(names: Any, kind: type[NunbitError]) -> None:
     """
     is_list = isinstance(names, list | tuple) and 0 < len(names) <= MAX_CLASSES
     if not is_list or not all(isinstance(n, str) and 0 < len(n) <= MAX_NAME for n in names):
-        raise kind(f"class names are 1 to {MAX_CLASSES:,} texts of up to {MAX_NAME} characters")
+        raise kind(
+            tr(
+                "class names are 1 to {max_classes:,} texts of up to {max_name} characters",
+                max_classes=MAX_CLASSES,
+                max_name=MAX_NAME,
+            )
+        )
     twice, count = Counter(names).most_common(1)[0]
     if count > 1:
-        raise kind(f"two classes are named '{twice}'; class names are all different")
+        raise kind(
+            tr("two classes are named '{twice}'; class names are all different", twice=twice)
+        )
 
 
 def _restored(
@@ -255,7 +284,9 @@ def _restored(
     """Build the network that a card describes, if it is no larger than the weights beside it."""
     model, classes = ModelConfig(**card["model"]), len(card["class_names"])
     if classes not in {tensor.shape[0] for tensor in tensors.values() if tensor.ndim}:
-        raise DataError(f"{classes:,} class names, but no layer has as many outputs")
+        raise DataError(
+            "{classes:,} class names, but no layer has as many outputs", classes=classes
+        )
     # Twice: weights that layers share are stored once a name but registered at each.
     most = 2 * sum(tensor.numel() for tensor in tensors.values()) + SPARE_NUMBERS
     with torch.random.fork_rng(devices=[]), limited_size(most):  # its random weights are replaced
@@ -281,14 +312,16 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
         path = _existing(Path(name))
         inside = list(picture_files(path)) if path.is_dir() else [path]
         if not inside:
-            raise MissingInputError(f"no pictures in {path}")
+            raise MissingInputError("no pictures in {path}", path=path)
         found += inside
     return found
 
 
 def _existing(path: Path) -> Path:
     if not os.path.exists(path):  # unlike path.exists(), False where a folder is locked
-        raise MissingInputError(f"no picture {printable(str(path))}, or no permission to see it")
+        raise MissingInputError(
+            "no picture {path}, or no permission to see it", path=printable(str(path))
+        )
     return path
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nunbit.config import RunConfig
 from nunbit.errors import DataError, DivergedError, NunbitError
+from nunbit.language import tr
 from nunbit.storage import is_temporary, load_tensors, make_folder, save_tensors
 from nunbit.training.loop import EpochResult
 from nunbit.training.state import Best, TrainState
@@ -131,9 +132,11 @@ def load_newest(run_dir: Path, say: Callable[[str], None]) -> Checkpoint | None:
             return read(path)
         except DataError as error:
             faults.append(str(error))
-            say(f"{error}; falling back to the one before")
+            say(tr("{error}; falling back to the one before", error=error))
     if faults:
-        raise DataError(f"no checkpoint of {run_dir} is whole: {faults[0]}")
+        raise DataError(
+            "no checkpoint of {run_dir} is whole: {faults}", run_dir=run_dir, faults=faults[0]
+        )
     return None
 
 
@@ -146,7 +149,11 @@ def read(path: Path) -> Checkpoint:
     tensors, body = load_tensors(path)
     version = body.get("checkpoint_version")
     if version != FORMAT_VERSION:
-        raise DataError(f"{path} has checkpoint format {version}; this nunbit reads 1")
+        raise DataError(
+            "{path} has checkpoint format {version}; this nunbit reads 1",
+            path=path,
+            version=version,
+        )
     _require_finite(tensors, DataError, str(path))
     return Checkpoint(path, tensors, body)
 
@@ -156,7 +163,7 @@ def encode(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return a training as tensors and JSON."""
     tensors = {f"model/{name}": t for name, t in state.model.state_dict().items()}
-    _require_finite(tensors, DivergedError, f"the weights after step {state.step}")
+    _require_finite(tensors, DivergedError, tr("the weights after step {step}", step=state.step))
     for i, parameter in enumerate(_parameters(state)):
         for key, value in state.optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
@@ -191,11 +198,11 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     shapes = {k: v.shape for k, v in own.items()}
     best = _group(tensors, "best/")
     if any({k: v.shape for k, v in held.items()} != shapes for held in (model, best or own)):
-        raise DataError(f"{checkpoint.path} is of another network")
+        raise DataError("{path} is of another network", path=checkpoint.path)
     parameters = _parameters(state)
     for name in _group(tensors, "optim/"):
         if int(name.partition("/")[0]) >= len(parameters):
-            raise DataError(f"{checkpoint.path} is of another optimizer")
+            raise DataError("{path} is of another optimizer", path=checkpoint.path)
 
     state.model.load_state_dict(model)
     state.optimizer.state.clear()
@@ -233,9 +240,15 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
         if before.get(section, {}).get(name) != fields[name]
     ]
     if changed:
-        raise DataError(f"{checkpoint.path} was written with another {', '.join(changed)}")
+        raise DataError(
+            "{path} was written with another {changed}",
+            path=checkpoint.path,
+            changed=", ".join(changed),
+        )
     if stored["fingerprint"] != facts["fingerprint"]:
-        raise DataError(f"{checkpoint.path} was written for other data or another data.overrides")
+        raise DataError(
+            "{path} was written for other data or another data.overrides", path=checkpoint.path
+        )
 
 
 def remove_litter(run_dir: Path) -> None:
@@ -263,4 +276,10 @@ def _group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _require_finite(tensors: dict[str, Tensor], kind: type[NunbitError], what: str) -> None:
     bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
-        raise kind(f"{what}: {bad[0]} is not finite, and such weights are neither saved nor loaded")
+        raise kind(
+            tr(
+                "{what}: {bad} is not finite, and such weights are neither saved nor loaded",
+                what=what,
+                bad=bad[0],
+            )
+        )

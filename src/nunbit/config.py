@@ -8,11 +8,12 @@ is made, so that no wrong setting reaches the training. This module never import
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.language import tr
 from nunbit.values import Interval, Setting, is_plain, literal, typed
 
 FORMAT_VERSION = 1
@@ -21,7 +22,9 @@ FORMAT_VERSION = 1
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:
     if not ok:
         shown = f"{value!r:.200}"  # a configuration from elsewhere may hold anything
-        raise UsageError(f"{name} is {shown}; allowed: {allowed}")
+        raise UsageError(
+            "{name} is {shown}; allowed: {allowed}", name=name, shown=shown, allowed=allowed
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +63,10 @@ class DataConfig:
     """A .csv (path,action,label) of pictures to drop or relabel, as `nunbit doctor` proposes."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.source), "data.source", self.source, "a name, folder, .csv or parquet")
-        _require(0 <= self.size <= 1024, "data.size", self.size, "0 to 1024 pixels")
+        _require(
+            bool(self.source), "data.source", self.source, tr("a name, folder, .csv or parquet")
+        )
+        _require(0 <= self.size <= 1024, "data.size", self.size, tr("0 to 1024 pixels"))
         _require(self.channels in (0, 1, 3), "data.channels", self.channels, "0, 1 or 3")
         _require(
             0 <= self.split_seed < 2**63 - 1, "data.split_seed", self.split_seed, "0 to 2^63 - 2"
@@ -91,12 +96,16 @@ class ModelConfig:
     """Layers that do not train, by dotted name with *, separated by commas: conv1,blocks.*"""
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.name, str), "model.name", self.name, "the name of a network")
-        _require(isinstance(self.args, Mapping), "model.args", self.args, "an object of options")
+        _require(isinstance(self.name, str), "model.name", self.name, tr("the name of a network"))
+        _require(
+            isinstance(self.args, Mapping), "model.args", self.args, tr("an object of options")
+        )
         for key, value in self.args.items():
             is_name = isinstance(key, str) and key.isidentifier() and len(key) <= 100
-            _require(is_name, "an option of the model", key, "a name such as width")
-            _require(is_plain(value), f"model.{key}", value, "a number up to 100000, text or truth")
+            _require(is_name, tr("an option of the model"), key, tr("a name such as width"))
+            _require(
+                is_plain(value), f"model.{key}", value, tr("a number up to 100000, text or truth")
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,9 +132,11 @@ class OptimConfig:
     """Factor of the learning rate from each block to the one before it; 1 treats all alike."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr <= 100, "optim.lr", self.lr, "above 0, at most 100")
-        _require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 to below 1")
-        _require(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "above 0, to 1")
+        _require(0 < self.lr <= 100, "optim.lr", self.lr, tr("above 0, at most 100"))
+        _require(0 <= self.momentum < 1, "optim.momentum", self.momentum, tr("0 to below 1"))
+        _require(
+            0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, tr("above 0, to 1")
+        )
         for name in ("weight_decay", "l1", "l2"):
             value = getattr(self, name)
             _require(0 <= value <= 10, f"optim.{name}", value, "0 to 10")
@@ -133,7 +144,7 @@ class OptimConfig:
             0 < self.warmup_fraction < 1,
             "optim.warmup_fraction",
             self.warmup_fraction,
-            "above 0, below 1",
+            tr("above 0, below 1"),
         )
 
 
@@ -168,14 +179,14 @@ class TrainConfig:
             0 <= self.label_smoothing < 1,
             "train.label_smoothing",
             self.label_smoothing,
-            "0 to below 1",
+            tr("0 to below 1"),
         )
-        _require(self.patience >= 0, "train.patience", self.patience, "0 or more epochs")
+        _require(self.patience >= 0, "train.patience", self.patience, tr("0 or more epochs"))
         _require(0 <= self.threads <= 1024, "train.threads", self.threads, "0 to 1024")
         try:
             Interval.parse(self.checkpoint_every)
         except ValueError:
-            allowed = "30s, 5m, 1h, 200steps or off"
+            allowed = tr("30s, 5m, 1h, 200steps or off")
             _require(False, "train.checkpoint_every", self.checkpoint_every, allowed)
 
 
@@ -205,9 +216,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         # The name becomes part of a folder's name.
         ok = self.recipe.isprintable() and 0 < len(self.recipe) <= 100 and self.recipe[0] != "."
-        _require(ok, "recipe", self.recipe, "a name of up to 100 characters, without a first dot")
+        _require(
+            ok, "recipe", self.recipe, tr("a name of up to 100 characters, without a first dot")
+        )
         trains = self.train.epochs > 0 or self.model.head == "logistic"
-        _require(trains, "train.epochs", 0, "1 or more; 0 only with model.head logistic")
+        _require(trains, "train.epochs", 0, tr("1 or more; 0 only with model.head logistic"))
 
     def override(self, settings: Mapping[str, Setting]) -> "RunConfig":
         """Return a copy with fields replaced by dotted name.
@@ -225,7 +238,9 @@ class RunConfig:
             section, _, name = key.replace("-", "_").partition(".")
             if section not in SECTIONS or not name:
                 known = [f"{s}.{f}" for s in SECTIONS for f in section_fields(s)]
-                raise UsageError(f"no setting '{key}'; {did_you_mean(key, known)}")
+                raise UsageError(
+                    "no setting '{key}'; {hint}", key=key, hint=did_you_mean(key, known)
+                )
             if section == "model" and name not in section_fields("model"):
                 model_args[name] = literal(value)
                 continue
@@ -253,17 +268,25 @@ class RunConfig:
         try:
             body = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"the configuration is not JSON: {error}") from error
+            raise UsageError("the configuration is not JSON: {error}", error=error) from error
         if not isinstance(body, dict):
             raise UsageError("the configuration is not a JSON object with sections")
         version = body.pop("format_version", FORMAT_VERSION)
         if version != FORMAT_VERSION:
-            raise UsageError(f"configuration format {version}; this nunbit reads {FORMAT_VERSION}")
+            raise UsageError(
+                "configuration format {version}; this nunbit reads {format_version}",
+                version=version,
+                format_version=FORMAT_VERSION,
+            )
         recipe = typed(str, "recipe", body.pop("recipe", "custom"))
         settings: dict[str, Any] = {}
         for section, fields in body.items():
             if section not in SECTIONS or not isinstance(fields, dict):
-                raise UsageError(f"no section '{section}'; {did_you_mean(section, SECTIONS)}")
+                raise UsageError(
+                    "no section '{section}'; {hint}",
+                    section=section,
+                    hint=did_you_mean(section, SECTIONS),
+                )
             settings |= {f"{section}.{name}": value for name, value in fields.items()}
         return dataclasses.replace(RunConfig().override(settings), recipe=recipe)
 
@@ -297,36 +320,14 @@ def describe_settings() -> list[dict[str, str]]:
     return rows
 
 
-def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]:
-    """Take `--SECTION.FIELD VALUE` and `--SECTION.FIELD=VALUE` out of the words of a command.
-
-    A setting without a value is a switch and means true.
-
-    Raises:
-        UsageError: an unknown section.
-    """
-    rest: list[str] = []
-    given: dict[str, Setting] = {}
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        name, equals, value = word[2:].partition("=")
-        section = name.partition(".")[0]
-        if not word.startswith("--") or "." not in name:
-            rest.append(word)
-            continue
-        if section not in SECTIONS:
-            raise UsageError(f"no setting '--{name}'; {did_you_mean(section, SECTIONS)}")
-        if not equals:
-            is_switch = not queue or queue[0].startswith("--")
-            value = "true" if is_switch else queue.pop(0)
-        given[name] = value
-    return rest, given
-
-
 def _typed_field(section: str, name: str, value: object) -> Any:
     hints = typing.get_type_hints(SECTIONS[section])
     if name not in hints:
         names = section_fields(section)
-        raise UsageError(f"no setting '{section}.{name}'; {did_you_mean(name, names)}")
+        raise UsageError(
+            "no setting '{section}.{name}'; {hint}",
+            section=section,
+            name=name,
+            hint=did_you_mean(name, names),
+        )
     return typed(hints[name], f"{section}.{name}", value)

@@ -6,9 +6,23 @@ The codes are those of sysexits.h; a script that calls nunbit can tell bad data 
 import difflib
 from collections.abc import Iterable
 
+from nunbit.language import tr
 
-class NunbitError(Exception):
-    """Base of every error that is explained to the user in one line."""
+
+class ExplainedError(Exception):
+    """An error that says what is wrong in one line, in the user's language.
+
+    Args:
+        text: English, with `{fields}`; where it is put together already, without any.
+        fields: their values.
+    """
+
+    def __init__(self, text: str, /, **fields: object) -> None:
+        super().__init__(tr(text, **fields))
+
+
+class NunbitError(ExplainedError):
+    """Base of every error that ends a command."""
 
     exit_code = 1
 
@@ -77,5 +91,5 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     words = sorted(allowed)
     near = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
     if near:
-        return f"did you mean '{near[0]}'?"
-    return f"allowed: {', '.join(words)}"
+        return tr("did you mean '{near}'?", near=near[0])
+    return tr("allowed: {words}", words=", ".join(words))

@@ -24,6 +24,7 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
 from nunbit.evaluation import eval_mode
 from nunbit.finished import Finished
+from nunbit.language import tr
 from nunbit.training.loop import EpochResult
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Events:
                 picture = torch.zeros(1, p.channels, p.height, p.width)
                 self._attempt(lambda writer: writer.add_graph(traced, picture))
         except (RuntimeError, TypeError, ValueError) as error:  # networks that cannot be traced
-            self._say(f"TensorBoard gets no graph: {str(error).splitlines()[0]}")
+            self._say(tr("TensorBoard gets no graph: {reason}", reason=str(error).splitlines()[0]))
 
     def add(self, result: EpochResult) -> None:
         """Add one epoch to the curves."""
@@ -153,7 +154,9 @@ class Events:
             if flush:
                 self._writer.flush()
         except OSError as error:
-            self._say(f"cannot write the TensorBoard events ({error}); training goes on")
+            self._say(
+                tr("cannot write the TensorBoard events ({error}); training goes on", error=error)
+            )
             self._writer = None
 
 

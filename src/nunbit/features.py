@@ -22,6 +22,7 @@ from nunbit.data.pictures import ImageSet, Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, StorageError
 from nunbit.evaluation import eval_mode
+from nunbit.language import tr
 from nunbit.models.head import find_head
 from nunbit.models.surgery import get
 from nunbit.runtime import Runtime
@@ -80,7 +81,7 @@ def features_of(
     digests = list(wanted)
     batches = [digests[i : i + BATCH] for i in range(0, len(digests), BATCH)]
     saved = time.monotonic()
-    for batch in track(batches, len(batches), "features"):
+    for batch in track(batches, len(batches), tr("features")):
         images = torch.stack([wanted[digest] for digest in batch])
         known |= zip(batch, _compute(source, images), strict=True)
         if time.monotonic() - saved > SAVE_SECONDS:

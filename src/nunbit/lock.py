@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nunbit.errors import CannotCreateError, LockedError
+from nunbit.language import tr
 
 LOCK_FILE = ".lock"
 _held: set[Path] = set()  # lockf does not keep a process from locking its own file again
@@ -27,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = (folder / LOCK_FILE).resolve()
     if path in _held:
-        raise LockedError(f"{folder} is in use by this process")
+        raise LockedError("{folder} is in use by this process", folder=folder)
     handle = _open_locked(path, folder)
     _held.add(path)
     try:
@@ -46,13 +47,17 @@ def _open_locked(path: Path, folder: Path) -> int:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise CannotCreateError(f"cannot write into {folder}: {error.strerror}") from error
+            raise CannotCreateError(
+                "cannot write into {folder}: {strerror}", folder=folder, strerror=error.strerror
+            ) from error
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             text = os.pread(handle, 1000, 0)
             os.close(handle)
-            raise LockedError(f"{folder} is in use{_holder(text)}; try again later") from None
+            raise LockedError(
+                "{folder} is in use{holder}; try again later", folder=folder, holder=_holder(text)
+            ) from None
         if _is_same_file(handle, path):
             return handle
         os.close(handle)  # its owner removed it between our open and our lock
@@ -69,6 +74,11 @@ def _holder(text: bytes) -> str:
     """Say who holds the lock; the holder may not have written its name yet."""
     try:
         holder = json.loads(text)
-        return f" by process {holder['pid']} on {holder['host']} since {holder['started']}"
+        return tr(
+            " by process {pid} on {host} since {started}",
+            pid=holder["pid"],
+            host=holder["host"],
+            started=holder["started"],
+        )
     except (ValueError, KeyError, TypeError):
-        return " by another process"
+        return tr(" by another process")

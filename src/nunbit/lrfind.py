@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.errors import CannotCreateError, DataError, DivergedStepError, UsageError
+from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import read_dataset, stoppable
 from nunbit.runtime import choose_runtime, limited_threads
@@ -82,7 +83,9 @@ def refuse_unused(names: Iterable[str]) -> None:
     """
     for name in names:
         if name in UNUSED:
-            raise UsageError(f"'{name}' has no effect on lr-find, which tests learning rates")
+            raise UsageError(
+                "'{name}' has no effect on lr-find, which tests learning rates", name=name
+            )
 
 
 def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display) -> LrSearch:
@@ -102,7 +105,12 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
         StoppedError: a signal came.
     """
     if steps not in STEPS:
-        raise UsageError(f"steps is {steps}; allowed: {STEPS[0]} to {STEPS[-1]}")
+        raise UsageError(
+            "steps is {steps}; allowed: {least} to {most}",
+            steps=steps,
+            least=STEPS[0],
+            most=STEPS[-1],
+        )
     file = _new_file(out, config.recipe)
     runtime = choose_runtime(config.train)
     with stop_requests() as stop, limited_threads(runtime.threads):
@@ -117,7 +125,7 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
         state.sums = state.sums.to(runtime.device)
         rates = [LOWEST * (HIGHEST / LOWEST) ** (i / (steps - 1)) for i in range(steps)]
         batches = chain.from_iterable(map(loader.batches, count()))  # one epoch after another
-        shown = track(islice(batches, steps), steps, "learning rates")
+        shown = track(islice(batches, steps), steps, tr("learning rates"))
         losses = sweep(state, shown, rates, Plan(config, runtime, steps))
     smoothed = smooth(losses, steps // 20)
     points = tuple(map(Point, rates, losses, smoothed))
@@ -193,7 +201,10 @@ def read_off(points: Sequence[Point], by_heart: ByHeart) -> tuple[float, float]:
     chance = CHANCE * float(np.std([point.loss for point in points[: -(-len(points) // 4)]]))
     if points[at].smoothed >= points[0].smoothed - chance:
         raise DataError(
-            f"no learning rate from {LOWEST:g} to {HIGHEST:g} lowers the loss; {by_heart.line()}"
+            "no learning rate from {lowest:g} to {highest:g} lowers the loss; {line}",
+            lowest=LOWEST,
+            highest=HIGHEST,
+            line=by_heart.line(),
         )
     slopes = {  # over equal steps of log rate
         points[i].lr: points[i].smoothed - points[i - 1].smoothed for i in range(1, at + 1)
@@ -243,9 +254,9 @@ def _new_file(out: Path | None, recipe: str) -> Path:
     """
     if out is not None and not out.is_dir():
         if out.suffix.lower() != ".png":
-            raise CannotCreateError(f"{out} is no folder and no name of a .png file")
+            raise CannotCreateError("{out} is no folder and no name of a .png file", out=out)
         if out.exists():
-            raise CannotCreateError(f"{out} exists; choose another --out")
+            raise CannotCreateError("{out} exists; choose another --out", out=out)
         make_folder(out.parent)
         return out
     folder, name = out or Path(), f"lr-find-{recipe.replace('/', '-')}"

@@ -42,7 +42,11 @@ def import_weights(
     allowed = ("data.size", "data.channels", "data.resize")
     for name in given:
         if name not in allowed and not name.startswith("model."):
-            raise UsageError(f"'{name}' is not used by an import; {did_you_mean(name, allowed)}")
+            raise UsageError(
+                "'{name}' is not used by an import; {hint}",
+                name=name,
+                hint=did_you_mean(name, allowed),
+            )
     start = RunConfig(data=DataConfig(size=32, channels=3), model=ModelConfig(name=model))
     config = start.override(given)
     count = config.data.channels
@@ -90,7 +94,9 @@ def summary(
         ("classes", classes, range(1, 100_001)),
     ):
         if value not in allowed:
-            raise UsageError(f"{label} is {value}; allowed: {allowed}")
+            raise UsageError(
+                "{label} is {value}; allowed: {allowed}", label=label, value=value, allowed=allowed
+            )
     model = RunConfig(model=ModelConfig(name=name)).override(settings or {}).model
     built = build_model(
         model.name,

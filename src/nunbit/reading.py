@@ -8,6 +8,7 @@ from nunbit.data.pictures import Track
 from nunbit.data.sources import open_source
 from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
 from nunbit.errors import UsageError
+from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.runtime import Runtime
 from nunbit.signals import StopRequest
@@ -41,7 +42,11 @@ def read_dataset(
     if source.ignored:
         first = source.ignored[0]
         display.say(
-            f"ignored {len(source.ignored)} files that are no pictures by name: {first}, ..."
+            tr(
+                "ignored {count} files that are no pictures by name: {first}, ...",
+                count=len(source.ignored),
+                first=first,
+            )
         )
     try:
         dataset = open_dataset(
@@ -54,12 +59,16 @@ def read_dataset(
     except UnreadableError as error:
         if len(error.skipped) > NAMED_FAULTS:  # the error's one line cannot name all of them
             for fault in error.skipped:
-                display.say(f"cannot read {fault.name}: {fault.reason}")
+                display.say(
+                    tr("cannot read {name}: {reason}", name=fault.name, reason=fault.reason)
+                )
         raise
     for fault in dataset.skipped:
-        display.say(f"left out {fault.name}: {fault.reason}")
+        display.say(tr("left out {name}: {reason}", name=fault.name, reason=fault.reason))
     if config.train.patience and dataset.val is None:
         raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
     if dataset.leaks:
-        display.say(f"left out {dataset.leaks} training pictures that are held out as well")
+        display.say(
+            tr("left out {leaks} training pictures that are held out as well", leaks=dataset.leaks)
+        )
     return dataset

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.checkpoint import (
@@ -26,9 +26,9 @@ from nunbit.evaluation import collect_logits
 from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished
-from nunbit.liveline import Cell, Sums
+from nunbit.language import tr
+from nunbit.liveline import Sums
 from nunbit.metrics import Metrics, measure
-from nunbit.models.summary import count_parameters
 from nunbit.progress import Display, Follow
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runfolder import (
@@ -41,6 +41,7 @@ from nunbit.runfolder import (
     write_predictions,
     write_result,
 )
+from nunbit.runlines import epoch_cells, run_header
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, versions
 from nunbit.signals import StopRequest, stop_requests
 from nunbit.start import HeadStart, Start, build_start, fit_start
@@ -120,7 +121,9 @@ def resume_run(
             restore(training.state, checkpoint)
             training.history.extend(checkpoint.history)
         state = training.state
-        display.say(f"going on after epoch {state.epoch}, step {state.step}")
+        display.say(
+            tr("going on after epoch {epoch}, step {step}", epoch=state.epoch, step=state.step)
+        )
         return _complete(training, stop, display, publish)
 
 
@@ -182,7 +185,7 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
     """Train to the end, measure, and write the model file."""
     config, runtime, dataset = training.config, training.runtime, training.dataset
     state, run_dir = training.state, training.run_dir
-    display.say(_header(config, dataset, runtime, state.model))
+    display.say(run_header(config, dataset, runtime, state.model))
     if config.model.head == "logistic" and not state.step and not state.epoch:
         training.head = _fit_head(training, stop, display)
     _train(training, events, stop, display)
@@ -218,12 +221,14 @@ def _train(training: _Training, events: Events, stop: StopRequest, display: Disp
                 history.append(result)
                 log.add(result)
                 events.add(result)
-                display.say_cells(_cells(result, config.train.epochs))
+                display.say_cells(epoch_cells(result, config.train.epochs))
                 if result.epoch == 1:
                     _look_at_units(training, display)
     except StoppedError as error:
-        again = f"go on with: nunbit resume {shlex.quote(str(training.run_dir))}"
-        where = f"after epoch {state.epoch}, step {state.step}"
+        again = tr(
+            "go on with: nunbit resume {run_dir}", run_dir=shlex.quote(str(training.run_dir))
+        )
+        where = tr("after epoch {epoch}, step {step}", epoch=state.epoch, step=state.step)
         raise StoppedError(f"{error} {where}; {again}", error.exit_code - 128) from None
     except DivergedStepError as error:
         raise DivergedStepError(f"{error} {_batch_names(training)}") from error
@@ -250,7 +255,7 @@ def _look_at_units(training: _Training, display: Display) -> None:
     with limited_threads(runtime.threads):
         fault = dead_fault(training.state.model, dataset.train.images, dataset.preprocess, runtime)
     if fault:
-        display.say(f"check: {fault}")
+        display.say(tr("check: {fault}", fault=fault))
 
 
 def _batch_names(training: _Training) -> str:
@@ -258,7 +263,12 @@ def _batch_names(training: _Training) -> str:
     state = training.state
     names = training.loader.names(state.epoch, state.step_in_epoch)
     more = ", ..." if len(names) > 3 else ""
-    return f"(epoch {state.epoch + 1}, pictures {', '.join(names[:3])}{more})"
+    return tr(
+        "(epoch {epoch}, pictures {names}{more})",
+        epoch=state.epoch + 1,
+        names=", ".join(names[:3]),
+        more=more,
+    )
 
 
 def _resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
@@ -278,8 +288,14 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
     head = fit_start(training.start, training.dataset, training.runtime, track)
     known = sum(map(len, head.features.values())) - head.computed
     display.say(
-        f"features of {head.computed:,} pictures computed, {known:,} known; "
-        f"logistic regression with C = {head.head.strength:g}; {head.seconds:.1f} s"
+        tr(
+            "features of {computed:,} pictures computed, {known:,} known; logistic "
+            "regression with C = {strength:g}; {seconds:.1f} s",
+            computed=head.computed,
+            known=known,
+            strength=head.head.strength,
+            seconds=head.seconds,
+        )
     )
     return head
 
@@ -313,28 +329,3 @@ def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:
         "data": {"source": config.data.source, "fingerprint": training.dataset.fingerprint},
         "versions": versions(),
     }
-
-
-def _header(config: RunConfig, dataset: Dataset, runtime: Runtime, model: nn.Module) -> str:
-    p = dataset.preprocess
-    val = f" + {len(dataset.val):,} validation" if dataset.val else ""
-    return (
-        f"{config.recipe}: {config.model.name}, {count_parameters(model):,} parameters; "
-        f"{len(dataset.train):,} training{val} + {len(dataset.test):,} test pictures, "
-        f"{len(dataset.class_names)} classes, {p.width}x{p.height}x{p.channels}; "
-        f"{runtime.describe()}"
-    )
-
-
-def _cells(result: EpochResult, epochs: int) -> list[Cell]:
-    """Return the line of an epoch in pieces, each with how much it matters."""
-    cells = [
-        (f"epoch {result.epoch:{len(str(epochs))}}/{epochs}", 0),
-        (f"loss {result.train_loss:.4f}", 1),
-        (f"running {result.running_accuracy:6.2%}", 4),
-        (f"{result.images_per_second:,.0f} images/s", 6),
-        (f"{result.seconds:.1f} s", 3),
-    ]
-    if result.val_accuracy is not None:
-        cells[3:3] = [(f"val {result.val_accuracy:6.2%}", 2), (f"(loss {result.val_loss:.3f})", 5)]
-    return cells

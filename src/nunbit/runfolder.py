@@ -15,6 +15,7 @@ from nunbit.checkpoint import FOLDER as CHECKPOINTS
 from nunbit.config import RunConfig
 from nunbit.data.splits import Dataset
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
+from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.progress import Display
 from nunbit.storage import atomic_write, is_temporary, make_folder
@@ -52,7 +53,7 @@ def claim_new(run_dir: Path) -> Iterator[None]:
     """
     missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     if run_dir.exists() and not run_dir.is_dir():
-        raise CannotCreateError(f"{run_dir} is a file; choose another --run-dir")
+        raise CannotCreateError("{run_dir} is a file; choose another --run-dir", run_dir=run_dir)
     make_folder(run_dir)
     if not (run_dir / LOCK_FILE).exists():  # a folder of the user's gets no lock file
         _require_unborn(run_dir)
@@ -70,9 +71,11 @@ def _require_unborn(run_dir: Path) -> None:
     names = {path.name for path in run_dir.rglob("*")} - before
     if not all(is_temporary(name) for name in names):
         is_run = (run_dir / CONFIG_FILE).exists()
-        hint = f", or go on with it: nunbit resume {run_dir}" if is_run else ""
+        hint = tr(", or go on with it: nunbit resume {run_dir}", run_dir=run_dir) if is_run else ""
         raise CannotCreateError(
-            f"{run_dir} exists and is not empty; choose another --run-dir{hint}"
+            "{run_dir} exists and is not empty; choose another --run-dir{hint}",
+            run_dir=run_dir,
+            hint=hint,
         )
 
 
@@ -99,7 +102,11 @@ def claim_existing(run_dir: Path) -> Iterator[RunConfig]:
     """
     path = run_dir / CONFIG_FILE
     if not path.is_file():
-        raise MissingInputError(f"{run_dir} is no run folder: it has no {CONFIG_FILE}")
+        raise MissingInputError(
+            "{run_dir} is no run folder: it has no {config_file}",
+            run_dir=run_dir,
+            config_file=CONFIG_FILE,
+        )
     with locked(run_dir):
         yield RunConfig.from_json(path.read_text(encoding="utf-8"))
 
@@ -149,7 +156,9 @@ def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
         del rows["picture"]
         return {name: (row[0], row[1]) for name, row in rows.items()}
     except (OSError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read; train {run_dir} again") from error
+        raise DataError(
+            "{path} cannot be read; train {run_dir} again", path=path, run_dir=run_dir
+        ) from error
 
 
 def write_result(run_dir: Path, body: dict[str, Any]) -> None:
@@ -168,12 +177,21 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
     now = _rows(_split_table(dataset))
     if before == now:
         return
-    found = [f"{name} is gone" for name in before if name not in now]
-    found += [f"{name} is new" for name in now if name not in before]
+    found = [tr("{name} is gone", name=name) for name in before if name not in now]
+    found += [tr("{name} is new", name=name) for name in now if name not in before]
     found += [f"{name} changed" for name in now if name in before and before[name] != now[name]]
     named = ", ".join(found[:NAMED_DIFFERENCES])
-    more = f" and {len(found) - NAMED_DIFFERENCES} more" if len(found) > NAMED_DIFFERENCES else ""
-    raise DataError(f"the data of {run_dir} changed since it began: {named}{more}")
+    more = (
+        tr(" and {count} more", count=len(found) - NAMED_DIFFERENCES)
+        if len(found) > NAMED_DIFFERENCES
+        else ""
+    )
+    raise DataError(
+        "the data of {run_dir} changed since it began: {named}{more}",
+        run_dir=run_dir,
+        named=named,
+        more=more,
+    )
 
 
 def _rows(table: str) -> dict[str, tuple[str, ...]]:
@@ -221,7 +239,14 @@ class EpochLog:
                     log.write(lines)
         except OSError as error:
             if not self._run_dir.is_dir():
-                raise StorageError(f"the run folder {self._run_dir} is gone") from error
+                raise StorageError(
+                    "the run folder {run_dir} is gone", run_dir=self._run_dir
+                ) from error
             if not self._warned:
-                self._display.say(f"cannot write the log ({error.strerror}); training goes on")
+                self._display.say(
+                    tr(
+                        "cannot write the log ({strerror}); training goes on",
+                        strerror=error.strerror,
+                    )
+                )
             self._warned = True

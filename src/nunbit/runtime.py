@@ -16,6 +16,7 @@ import torch
 
 from nunbit.config import TrainConfig
 from nunbit.errors import UsageError
+from nunbit.language import tr
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("allowed: auto, cpu, cuda, cuda:N")
+            raise RuntimeError(tr("allowed: auto, cpu, cuda, cuda:N"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it is built without CUDA
         reason = str(error).splitlines()[0]
-        raise UsageError(f"train.device is '{name}', which cannot be used: {reason}") from None
+        raise UsageError(
+            "train.device is '{name}', which cannot be used: {reason}", name=name, reason=reason
+        ) from None
     return device
 
 

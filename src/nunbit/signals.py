@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from nunbit.errors import StoppedError
+from nunbit.language import tr
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,7 +25,7 @@ class StopRequest:
             StoppedError: a signal has come; its exit code is 128 + the signal's number.
         """
         if self.received is not None:
-            raise StoppedError(f"stopped by {self.received.name}", self.received)
+            raise StoppedError(tr("stopped by {name}", name=self.received.name), self.received)
 
 
 @contextmanager

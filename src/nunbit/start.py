@@ -13,6 +13,7 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
 from nunbit.features import FeatureSource, features_of
+from nunbit.language import tr
 from nunbit.models.catalog import find_entry
 from nunbit.models.freeze import freeze
 from nunbit.models.head import reset_head
@@ -65,7 +66,9 @@ def preprocess_of(config: RunConfig) -> Preprocess | None:
     own = find_entry(config.model.name).preprocess
     if config.data.channels not in (0, own.channels):
         raise UsageError(
-            f"data.channels is {config.data.channels}; the weights take {own.channels}"
+            "data.channels is {channels}; the weights take {own}",
+            channels=config.data.channels,
+            own=own.channels,
         )
     return own.resized(config.data.size) if config.data.size else own
 
@@ -134,10 +137,10 @@ def describe_start(config: RunConfig) -> str:
     """Say in words how a run begins and goes on; empty where it begins with random weights."""
     if not config.model.weights:
         return ""
-    size = f" at {config.data.size} pixels" if config.data.size else ""
+    size = tr(" at {size} pixels", size=config.data.size) if config.data.size else ""
     words = f"{config.model.name}{size}, pretrained"
     if config.model.head == "logistic":
-        words += "; last layer by logistic regression on its features"
+        words += tr("; last layer by logistic regression on its features")
     if config.train.epochs:
-        words += f"; then {config.train.epochs} epochs of all layers"
+        words += tr("; then {epochs} epochs of all layers", epochs=config.train.epochs)
     return words

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
+from nunbit.language import tr
 
 METADATA_KEY = "nunbit"
 DIGEST_KEY = "sha256"
@@ -65,8 +66,13 @@ def _explain(path: Path, size: int, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         stat = os.statvfs(path.parent)
         free_mb = stat.f_bavail * stat.f_frsize / 1e6
-        return f"disk full: {path} needs {size / 1e6:.1f} MB, {free_mb:.1f} MB are free"
-    return f"cannot write {path}: {error.strerror or error}"
+        return tr(
+            "disk full: {path} needs {size:.1f} MB, {free_mb:.1f} MB are free",
+            path=path,
+            size=size / 1000000.0,
+            free_mb=free_mb,
+        )
+    return tr("cannot write {path}: {strerror}", path=path, strerror=error.strerror or error)
 
 
 def make_folder(path: Path) -> None:
@@ -81,7 +87,9 @@ def make_folder(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CannotCreateError(f"cannot write into {path}: {error.strerror or error}") from error
+        raise CannotCreateError(
+            "cannot write into {path}: {strerror}", path=path, strerror=error.strerror or error
+        ) from error
 
 
 def digest(tensors: Mapping[str, Tensor], metadata: str) -> str:
@@ -121,9 +129,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         text, expected = header[METADATA_KEY], header[DIGEST_KEY]
         text.encode()
     except (SafetensorError, *_WRONG) as error:
-        raise DataError(f"{path} is not a nunbit file ({_kind(data)})") from error
+        raise DataError(
+            "{path} is not a nunbit file ({kind})", path=path, kind=_kind(data)
+        ) from error
     if digest(tensors, text) != expected:
-        raise DataError(f"{path} is damaged: its contents do not match its sha256")
+        raise DataError("{path} is damaged: its contents do not match its sha256", path=path)
     return tensors, _object(text, path)
 
 
@@ -131,12 +141,14 @@ def _read_regular(path: Path) -> bytes:
     """Return the bytes of a file; a FIFO would be waited for."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise DataError(f"{path} is not a regular file")
+            raise DataError("{path} is not a regular file", path=path)
         return path.read_bytes()
     except FileNotFoundError:
-        raise MissingInputError(f"no file {path}") from None
+        raise MissingInputError("no file {path}", path=path) from None
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        raise StorageError(
+            "cannot read {path}: {strerror}", path=path, strerror=error.strerror or error
+        ) from error
 
 
 def _object(text: str, path: Path) -> dict[str, Any]:
@@ -146,18 +158,18 @@ def _object(text: str, path: Path) -> dict[str, Any]:
         if isinstance(body, dict):
             return body
     except _WRONG as error:
-        raise DataError(f"{path} has metadata that cannot be read") from error
-    raise DataError(f"{path} has metadata that are no JSON object")
+        raise DataError("{path} has metadata that cannot be read", path=path) from error
+    raise DataError("{path} has metadata that are no JSON object", path=path)
 
 
 def _kind(data: bytes) -> str:
     """Say what a foreign file seems to be, as a hint."""
     starts: Iterable[tuple[bytes, str]] = (
-        (b"PK\x03\x04", "a zip archive; is it a torch.save file?"),
-        (b"\x80", "a pickle, which nunbit never opens"),
-        (b"version https://git-lfs", "a git-lfs pointer; run git lfs pull"),
-        (b"<", "a web page"),
+        (b"PK\x03\x04", tr("a zip archive; is it a torch.save file?")),
+        (b"\x80", tr("a pickle, which nunbit never opens")),
+        (b"version https://git-lfs", tr("a git-lfs pointer; run git lfs pull")),
+        (b"<", tr("a web page")),
     )
     if not data:
-        return "it is empty"
+        return tr("it is empty")
     return next((hint for start, hint in starts if data.startswith(start)), "unreadable")

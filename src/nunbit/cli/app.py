@@ -1,24 +1,50 @@
 """What every command shares: the app, how it answers, and how settings are passed on."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
+from nunbit.language import tr
 from nunbit.values import Setting
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
 
 app = App(
     name="nunbit",
-    help="Train, compare, explain and ship image classifiers, on the machine you have.",
-    help_epilogue="Start with `nunbit train` (seconds, no download), then look at the report it "
-    "names.\nNUNBIT_DATA names folders with data sets; NUNBIT_OFFLINE=1 forbids downloads.",
+    help=tr("Train, compare, explain and ship image classifiers, on the machine you have."),
+    help_epilogue=tr(
+        "Start with `nunbit train` (seconds, no download), then look at the report it names.\n"
+        "NUNBIT_DATA names folders with data sets; NUNBIT_OFFLINE=1 forbids downloads; "
+        "NUNBIT_LANG=ko speaks Korean."
+    ),
     help_format="plaintext",
     version_flags=["--version"],
     result_action="return_value",
+    group_arguments=Group(tr("Arguments"), sort_key=1),
+    group_parameters=Group(tr("Options"), sort_key=2),
+    group_commands=Group(tr("Commands"), sort_key=3),
 )
+
+
+def command(name: str | None = None, *, examples: str) -> Callable[[Command], Command]:
+    """Register a command whose docstring, in the user's language, is its help.
+
+    Args:
+        name: the verb; the function's own name by default.
+        examples: shown below the help.
+    """
+
+    def register(function: Command) -> Command:
+        function.__doc__ = tr(inspect.cleandoc(function.__doc__ or ""))
+        app.command(function, name=name, help_epilogue=tr(examples))
+        return function
+
+    return register
 
 
 @Parameter(name="*")
@@ -26,10 +52,13 @@ app = App(
 class Output:
     """How a command answers."""
 
-    json: Annotated[bool, Parameter(negative="")] = False
-    """Print one JSON object as the last line of standard output."""
-    quiet: Annotated[bool, Parameter(negative="")] = False
-    """Print no progress."""
+    json: Annotated[
+        bool,
+        Parameter(
+            negative="", help=tr("Print one JSON object as the last line of standard output.")
+        ),
+    ] = False
+    quiet: Annotated[bool, Parameter(negative="", help=tr("Print no progress."))] = False
 
 
 DEFAULT_OUTPUT = Output()

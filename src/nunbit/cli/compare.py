@@ -3,18 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.language import mark, tr
 
-COMPARE = """Examples:
+COMPARE = mark("""Examples:
   nunbit compare birds                every variant of the texts' network
   nunbit compare birds/net birds/width --seeds 5
   nunbit compare photos/cnn photos/cnn:optim.lr=0.01 --data photos/
   nunbit compare birds/net birds/res --train.epochs 10
 
-Stopped or killed, the same command goes on where it was; more seeds add to what is there."""
+Stopped or killed, the same command goes on where it was; more seeds add to what is there.""")
 
 
-@app.command(help_epilogue=COMPARE)
+@command(examples=COMPARE)
 def compare(
     *recipes: str,
     seeds: int = 3,
@@ -51,7 +52,11 @@ def compare(
         _print_table(result["table"])
     shown = [d["sentence"] for d in result["differences"] if d["real"]]
     say(output, *(f"* {finding}" for finding in result["findings"]), *shown)
-    say(output, f"figure: {result['figure']}", f"page:   {result['page']}")
+    say(
+        output,
+        tr("figure: {path}", path=result["figure"]),
+        tr("page:   {path}", path=result["page"]),
+    )
     return result
 
 

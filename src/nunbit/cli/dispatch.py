@@ -10,14 +10,19 @@ from typing import Any
 from cyclopts import CycloptsError
 
 from nunbit.cli.app import DEFAULT_OUTPUT, app
-from nunbit.config import split_settings
+from nunbit.cli.words import split_settings
 from nunbit.errors import MissingInputError, NunbitError, UsageError
+from nunbit.language import LANGUAGES, VARIABLE, tr
 from nunbit.values import Setting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing but this function prints errors."""
     words = list(sys.argv[1:] if argv is None else argv)
+    asked = os.environ.get(VARIABLE) or LANGUAGES[0]
+    if asked not in LANGUAGES:
+        allowed = ", ".join(LANGUAGES)
+        return _fail(f"{VARIABLE} is '{asked}'; allowed: {allowed}", UsageError.exit_code)
     try:
         words, given = split_settings(words)
         command, bound, hidden = app.parse_args(
@@ -29,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NunbitError as error:
         return _fail(_one_line(str(error)), error.exit_code)
     except PermissionError as error:
-        return _fail(f"no permission: {error.filename}", MissingInputError.exit_code)
+        return _fail(
+            tr("no permission: {filename}", filename=error.filename), MissingInputError.exit_code
+        )
     except KeyboardInterrupt:
-        return _fail("stopped", 128 + signal.SIGINT)
+        return _fail(tr("stopped"), 128 + signal.SIGINT)
     except BrokenPipeError:
         # The reader went away (`| head`); say nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,7 +49,9 @@ def _run(
     command: Callable[..., Any], bound: Any, hidden: dict[str, Any], given: dict[str, Setting]
 ) -> int:
     if given and "settings" not in hidden:
-        raise UsageError(f"this command takes no settings, but --{next(iter(given))} was given")
+        raise UsageError(
+            "this command takes no settings, but --{name} was given", name=next(iter(given))
+        )
     extra = {"settings": given} if "settings" in hidden else {}
     result = command(*bound.args, **bound.kwargs, **extra)
     output = bound.kwargs.get("output", DEFAULT_OUTPUT)

@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, command, say
+from nunbit.language import mark, tr
 
-DOCTOR = """Examples:
+DOCTOR = mark("""Examples:
   nunbit doctor photos/
   nunbit doctor photos/ --features basic --out doctor/photos-basic
   nunbit train --data photos/ --overrides doctor/photos/fixes.csv
 
-The exit code is 65 if there are errors, else 0. No file of the data is changed."""
+The exit code is 65 if there are errors, else 0. No file of the data is changed.""")
 
 
-@app.command(help_epilogue=DOCTOR)
+@command(examples=DOCTOR)
 def doctor(
     data: str,
     /,
@@ -43,10 +44,22 @@ def doctor(
     diagnosis = api.doctor(data, out=out, features=features, sample=sample, quiet=output.quiet)
     result: dict[str, Any] = diagnosis.to_dict()
     for finding in diagnosis.findings:
-        say(output, f"{finding.severity:8}{finding.message}")
-    say(output, f"{result['images']:,} pictures, {result['classes']} classes; {result['labels']}")
-    say(output, f"report: {result['report']}")
+        say(output, f"{tr(finding.severity):8}{finding.message}")
+    say(
+        output,
+        tr(
+            "{images:,} pictures, {classes} classes; {labels}",
+            images=result["images"],
+            classes=result["classes"],
+            labels=result["labels"],
+        ),
+    )
+    say(output, tr("report: {path}", path=result["report"]))
     if diagnosis.fixes_file:
-        say(output, f"next:   read {diagnosis.fixes_file}, delete what is wrong in it, then")
-        say(output, f"        nunbit train --data {data} --overrides {diagnosis.fixes_file}")
+        fixes = diagnosis.fixes_file
+        say(
+            output,
+            tr("next:   read {path}, delete what is wrong in it, then", path=fixes),
+            f"        nunbit train --data {data} --overrides {fixes}",
+        )
     return result

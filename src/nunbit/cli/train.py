@@ -5,22 +5,23 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.errors import MissingInputError, UsageError
+from nunbit.language import mark, tr
 
-TRAIN = """Examples:
+TRAIN = mark("""Examples:
   nunbit train                        digits, in seconds
   nunbit train birds/net              the texts' network, bird or airplane
   nunbit train --data photos/         a folder with one folder per class
   nunbit train birds/net --train.epochs 5 --optim.lr 0.02
   nunbit train --config runs/digits-cnn/config.json
 
-Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them."""
-RESUME = """Examples:
-  nunbit resume runs/birds-net"""
+Any setting can be given as --SECTION.FIELD VALUE; `nunbit settings` lists them.""")
+RESUME = mark("""Examples:
+  nunbit resume runs/birds-net""")
 
 
-@app.command(help_epilogue=TRAIN)
+@command(examples=TRAIN)
 def train(
     recipe: str | None = None,
     /,
@@ -53,7 +54,9 @@ def train(
     from nunbit.config import RunConfig
 
     if config is not None and recipe is not None:
-        raise UsageError(f"both a recipe ('{recipe}') and --config were given; choose one")
+        raise UsageError(
+            "both a recipe ('{recipe}') and --config were given; choose one", recipe=recipe
+        )
     chosen: str | RunConfig | None = recipe
     if config is not None:
         chosen = RunConfig.from_json(_read_text(config))
@@ -74,7 +77,7 @@ def train(
     return result
 
 
-@app.command(help_epilogue=RESUME)
+@command(examples=RESUME)
 def resume(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     """Go on with a training exactly where it stopped.
 
@@ -94,11 +97,18 @@ def result_lines(result: dict[str, Any]) -> list[str]:
     test, run_dir = result["test"], Path(result["run_dir"])
     low, high = test["ci95"]
     return [
-        f"test accuracy {test['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-        f"n={test['n']:,}), training {result['train']['accuracy']:.2%}, "
-        f"{result['seconds']:.1f} s",
-        f"report: {run_dir / 'report.html'}",
-        f"next:   nunbit predict {run_dir} IMAGE...",
+        tr(
+            "test accuracy {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+            "n={count:,}), training {training:.2%}, {seconds:.1f} s",
+            accuracy=test["accuracy"],
+            low=low,
+            high=high,
+            count=test["n"],
+            training=result["train"]["accuracy"],
+            seconds=result["seconds"],
+        ),
+        tr("report: {path}", path=run_dir / "report.html"),
+        tr("next:   nunbit predict {run_dir} IMAGE...", run_dir=run_dir),
     ]
 
 
@@ -106,4 +116,4 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise MissingInputError(f"cannot read {path}: {error}") from error
+        raise MissingInputError("cannot read {path}: {error}", path=path, error=error) from error

@@ -6,23 +6,24 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, app, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.errors import UsageError
+from nunbit.language import mark, tr
 
-PREDICT = """Examples:
+PREDICT = mark("""Examples:
   nunbit predict runs/digits-cnn photo.jpg
   nunbit predict runs/photos-cnn holiday/ --json
-  cat photo.jpg | nunbit predict runs/photos-cnn -"""
-EVALUATE = """Examples:
+  cat photo.jpg | nunbit predict runs/photos-cnn -""")
+EVALUATE = mark("""Examples:
   nunbit evaluate runs/digits-cnn     its own held-out test split
-  nunbit evaluate runs/photos-cnn --data more-photos/"""
-IMPORT = """Examples:
+  nunbit evaluate runs/photos-cnn --data more-photos/""")
+IMPORT = mark("""Examples:
   nunbit import weights.pt --model net --classes airplane,bird
   nunbit import weights.pt --model cnn --size 28 --channels 1 --mean 0.1307 --std 0.3081
-  nunbit import weights.pt --model net --model.width 32 --output net.safetensors"""
+  nunbit import weights.pt --model net --model.width 32 --output net.safetensors""")
 
 
-@app.command(help_epilogue=PREDICT)
+@command(examples=PREDICT)
 def predict(
     run: Path,
     /,
@@ -48,7 +49,7 @@ def predict(
     return {"predictions": [prediction.to_dict() for prediction in found]}
 
 
-@app.command(help_epilogue=EVALUATE)
+@command(examples=EVALUATE)
 def evaluate(
     run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
 ) -> dict[str, Any]:
@@ -63,16 +64,31 @@ def evaluate(
 
     metrics = api.evaluate(run, data, quiet=output.quiet)
     low, high = metrics.ci95
-    say(output, f"accuracy {metrics.accuracy:.2%} ({low:.2%} to {high:.2%}), n={metrics.n:,}")
+    say(
+        output,
+        tr(
+            "accuracy {accuracy:.2%} ({low:.2%} to {high:.2%}), n={n:,}",
+            accuracy=metrics.accuracy,
+            low=low,
+            high=high,
+            n=metrics.n,
+        ),
+    )
     for row in metrics.per_class:
         say(
             output,
-            f"  {row.label}: recall {row.recall:.1%}, precision {row.precision:.1%}, n={row.n:,}",
+            tr(
+                "  {label}: recall {recall:.1%}, precision {precision:.1%}, n={n:,}",
+                label=row.label,
+                recall=row.recall,
+                precision=row.precision,
+                n=row.n,
+            ),
         )
     return metrics.to_dict()
 
 
-@app.command(name="import", help_epilogue=IMPORT)
+@command("import", examples=IMPORT)
 def import_(
     weights: Path,
     /,
@@ -110,9 +126,14 @@ def import_(
     result = made.to_dict()
     say(
         output,
-        f"{result['model']}, {result['parameters']:,} parameters, {len(result['classes'])} classes",
-        f"model:  {made.path}",
-        f"next:   nunbit evaluate {made.path} --data SOURCE",
+        tr(
+            "{model}, {parameters:,} parameters, {count} classes",
+            model=result["model"],
+            parameters=result["parameters"],
+            count=len(result["classes"]),
+        ),
+        tr("model:  {path}", path=made.path),
+        tr("next:   nunbit evaluate {path} --data SOURCE", path=made.path),
     )
     return result
 
@@ -122,5 +143,7 @@ def _numbers(name: str, text: str) -> float | list[float]:
     try:
         numbers = [float(word) for word in text.split(",")]
     except ValueError:
-        raise UsageError(f"--{name} is {text!r}; allowed: numbers with commas") from None
+        raise UsageError(
+            "--{name} is {value!r}; allowed: numbers with commas", name=name, value=text
+        ) from None
     return numbers if len(numbers) > 1 else numbers[0]

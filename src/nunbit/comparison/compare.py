@@ -15,6 +15,7 @@ from nunbit.comparison.plan import PlannedRun, require_own
 from nunbit.comparison.pool import train_all
 from nunbit.comparison.table import Row, TestSet, read_rows
 from nunbit.errors import StoppedError, UsageError
+from nunbit.language import tr
 from nunbit.lock import locked
 from nunbit.progress import Display
 from nunbit.runfolder import METRICS_FILE, is_finished, read_result
@@ -82,7 +83,9 @@ def run_comparison(
     """
     start = time.monotonic()
     if not 0 <= jobs <= MAX_JOBS:
-        raise UsageError(f"jobs is {jobs}; allowed: 0 (choose) to {MAX_JOBS}")
+        raise UsageError(
+            "jobs is {jobs}; allowed: 0 (choose) to {max_jobs}", jobs=jobs, max_jobs=MAX_JOBS
+        )
     require_own(folder, runs)
     make_folder(folder)
     with locked(folder), stop_requests() as stop:
@@ -92,7 +95,7 @@ def run_comparison(
         try:
             _train(todo, jobs, folder, display, stop)
         except StoppedError as error:
-            again = "the same command goes on from here"
+            again = tr("the same command goes on from here")
             raise StoppedError(f"{error}; {again}", error.exit_code - 128) from None
         rows, test = read_rows(runs)
         differences = find_differences(rows, test.pictures)
@@ -128,18 +131,32 @@ def _train(
     if not runs:
         return
     total = sum(run.config.train.epochs for run in runs)
-    display.say(f"{len(runs)} trainings, {total:,} epochs, {jobs} at once, in {folder}")
+    display.say(
+        tr(
+            "{count} trainings, {total:,} epochs, {jobs} at once, in {folder}",
+            count=len(runs),
+            total=total,
+            jobs=jobs,
+            folder=folder,
+        )
+    )
     finished: list[PlannedRun] = []
     training = closing(train_all(runs, jobs, folder / LOG_FILE, stop))
-    with display.bar(total, "epochs") as show, training as progress:
+    with display.bar(total, tr("epochs")) as show, training as progress:
         for run in progress:
             show(sum(_epochs_done(run) for run in runs))
             if run is not None:
                 finished.append(run)
                 accuracy = read_result(run.run_dir)["test"]["accuracy"]
                 display.say(
-                    f"{len(finished)}/{len(runs)} {run.label}, seed {run.config.train.seed}: "
-                    f"test {accuracy:.2%}"
+                    tr(
+                        "{done}/{total} {label}, seed {seed}: test {accuracy:.2%}",
+                        done=len(finished),
+                        total=len(runs),
+                        label=run.label,
+                        seed=run.config.train.seed,
+                        accuracy=accuracy,
+                    )
                 )
 
 

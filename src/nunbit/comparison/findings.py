@@ -10,6 +10,7 @@ import numpy as np
 
 from nunbit.comparison.statistics import difference_interval, holm, mcnemar
 from nunbit.comparison.table import Row
+from nunbit.language import tr, trn
 
 LEVEL = 0.05  # chance of any false finding among all pairs
 
@@ -53,16 +54,27 @@ def _difference(a: Row, b: Row, p: float, corrected: float, pictures: int) -> Di
     low, high = difference_interval(a.correct, b.correct)
     real = corrected < LEVEL and low > 0
     points = 100 * (a.test_mean - b.test_mean)
-    seeds = f"{a.seeds} seeds" if a.seeds > 1 else "1 seed"
+    seeds = trn("{count} seed", "{count} seeds", a.seeds)
     if real:
-        sentence = (
-            f"{a.recipe} is {points:.1f} points better than {b.recipe} "
-            f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; {_p(corrected)})"
+        sentence = tr(
+            "{recipe} is {points:.1f} points better than {other} (95 % interval "
+            "{low:.1f} to {high:.1f}; {p})",
+            recipe=a.recipe,
+            points=points,
+            other=b.recipe,
+            low=100 * low,
+            high=100 * high,
+            p=_p(corrected),
         )
     else:
-        sentence = (
-            f"{a.recipe} and {b.recipe} differ by {points:.1f} points: not distinguishable "
-            f"with {pictures:,} pictures and {seeds}"
+        sentence = tr(
+            "{recipe} and {other} differ by {points:.1f} points: not distinguishable "
+            "with {pictures:,} pictures and {seeds}",
+            recipe=a.recipe,
+            other=b.recipe,
+            points=points,
+            pictures=pictures,
+            seeds=seeds,
         )
     mean = a.test_mean - b.test_mean
     return Difference(a.recipe, b.recipe, mean, (low, high), p, corrected, real, sentence)
@@ -83,28 +95,41 @@ def summarize_findings(
     best = max(rows, key=lambda row: row.test_mean)
     beaten = {d.worse for d in differences if d.better == best.recipe and d.real}
     equal = [row.recipe for row in rows if row is not best and row.recipe not in beaten]
-    first = (
-        f"{best.recipe} is best with {100 * best.test_mean:.1f} % "
-        f"of {pictures:,} test pictures right"
+    first = tr(
+        "{recipe} is best with {test_mean:.1f} % of {pictures:,} test pictures right",
+        recipe=best.recipe,
+        test_mean=100 * best.test_mean,
+        pictures=pictures,
     )
     if equal:
-        first += f"; not distinguishable from it: {', '.join(equal)}"
+        first += tr("; not distinguishable from it: {equal}", equal=", ".join(equal))
     elif len(rows) > 2:
-        first += ", and better than each of the others beyond chance"
+        first += tr(", and better than each of the others beyond chance")
     found = [first]
     real = sum(d.real for d in differences)
     found.append(
-        f"{real} of {len(differences)} pairs differ beyond chance (McNemar's test with Holm's "
-        "correction, and an interval that counts the seeds' spread)"
+        tr(
+            "{real} of {count} pairs differ beyond chance (McNemar's test with Holm's "
+            "correction, and an interval that counts the seeds' spread)",
+            real=real,
+            count=len(differences),
+        )
     )
     if best.seeds == 1:
         found.append(
-            "one seed each: this tells these trained networks apart, not yet the recipes; "
-            "the spread between seeds is unknown (--seeds 3)"
+            tr(
+                "one seed each: this tells these trained networks apart, not yet the "
+                "recipes; the spread between seeds is unknown (--seeds 3)"
+            )
         )
     else:
         spread = float(np.sqrt(np.mean([(row.test_std or 0.0) ** 2 for row in rows])))
-        found.append(f"another seed alone moves an accuracy by {100 * spread:.2f} points (std)")
+        found.append(
+            tr(
+                "another seed alone moves an accuracy by {spread:.2f} points (std)",
+                spread=100 * spread,
+            )
+        )
     ranking = _texts_ranking(rows, differences)
     return [*found, ranking] if ranking else found
 
@@ -123,8 +148,13 @@ def _texts_ranking(rows: Sequence[Row], differences: Sequence[Difference]) -> st
     if not verdicts:
         return ""
     s, c, u = (verdicts.count(v) for v in ("supported", "contradicted", "undecided"))
-    judged = "is supported" if s == len(verdicts) else "is not supported as a whole"
-    return (
-        f"the texts' ranking {judged}: of the {len(verdicts)} pairs that their figures order, "
-        f"{s} hold here, {c} are the other way round, {u} cannot be told apart"
+    judged = tr("is supported") if s == len(verdicts) else tr("is not supported as a whole")
+    return tr(
+        "the texts' ranking {judged}: of the {count} pairs that their figures order, "
+        "{s} hold here, {c} are the other way round, {u} cannot be told apart",
+        judged=judged,
+        count=len(verdicts),
+        s=s,
+        c=c,
+        u=u,
     )

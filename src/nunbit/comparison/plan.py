@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nunbit.config import RunConfig
 from nunbit.errors import CannotCreateError, UsageError, did_you_mean
+from nunbit.language import tr
 from nunbit.recipes import RECIPES, get_recipe
 from nunbit.runfolder import CONFIG_FILE, RUNS
 from nunbit.values import Setting
@@ -48,13 +49,13 @@ def plan_runs(
         UsageError: unknown names or settings, fewer than two recipes, or different data.
     """
     if not 1 <= seeds <= MAX_SEEDS:
-        raise UsageError(f"seeds is {seeds}; allowed: 1 to {MAX_SEEDS}")
+        raise UsageError("seeds is {seeds}; allowed: 1 to {most}", seeds=seeds, most=MAX_SEEDS)
     variants = {
         label: _configure(label, source, settings) for name in names for label in _expand(name)
     }
     if len(variants) < 2:
-        given = f"only {next(iter(variants))} was" if variants else "none was"
-        raise UsageError(f"a comparison needs two recipes or more; {given} given")
+        given = tr("only {name} was", name=next(iter(variants))) if variants else tr("none was")
+        raise UsageError("a comparison needs two recipes or more; {given} given", given=given)
     _require_one_test_set(variants)
     folder = folder or _default_folder(names, variants)
     runs = []
@@ -71,7 +72,9 @@ def _expand(name: str) -> list[str]:
     family = [recipe for recipe in RECIPES if recipe.startswith(f"{name}/")]
     if not family and name.partition(":")[0] not in RECIPES:
         families = {recipe.partition("/")[0] for recipe in RECIPES}
-        raise UsageError(f"no recipe '{name}'; {did_you_mean(name, {*RECIPES, *families})}")
+        raise UsageError(
+            "no recipe '{name}'; {hint}", name=name, hint=did_you_mean(name, {*RECIPES, *families})
+        )
     return family or [name]
 
 
@@ -81,7 +84,9 @@ def _configure(label: str, source: str | None, settings: Mapping[str, Setting]) 
     for word in text.split(",") if text else []:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f"'{word}' in '{label}' is no setting; write optim.lr=0.1")
+            raise UsageError(
+                "'{word}' in '{label}' is no setting; write optim.lr=0.1", word=word, label=label
+            )
         own[key.strip()] = value.strip()
     return get_recipe(recipe, source).override({**settings, **own})
 
@@ -94,8 +99,13 @@ def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
             a, b = getattr(first.data, field), getattr(config.data, field)
             if a != b:
                 raise UsageError(
-                    f"{first_label} and {label} do not share their test pictures: "
-                    f"data.{field} is {a} and {b}; give one --data or one --data.{field} for all"
+                    "{first} and {label} do not share their test pictures: data.{field} is "
+                    "{a} and {b}; give one --data or one --data.{field} for all",
+                    first=first_label,
+                    label=label,
+                    field=field,
+                    a=a,
+                    b=b,
                 )
 
 
@@ -121,13 +131,14 @@ def require_own(folder: Path, runs: Sequence[PlannedRun]) -> None:
         CannotCreateError: other files, or runs with other settings.
     """
     if folder.exists() and not folder.is_dir():
-        raise CannotCreateError(f"{folder} is a file; choose another --run-dir")
+        raise CannotCreateError("{folder} is a file; choose another --run-dir", folder=folder)
     for path in folder.iterdir() if folder.exists() else ():
         is_runs = path.is_dir() and all(run.name.startswith("seed-") for run in path.iterdir())
         if path.name not in OUTPUTS and not path.name.startswith(".") and not is_runs:
             raise CannotCreateError(
-                f"{folder} holds {path.name}, which is not of a comparison; "
-                "choose another --run-dir"
+                "{folder} holds {name}, which is not of a comparison; choose another --run-dir",
+                folder=folder,
+                name=path.name,
             )
     for run in runs:
         file = run.run_dir / CONFIG_FILE
@@ -135,7 +146,8 @@ def require_own(folder: Path, runs: Sequence[PlannedRun]) -> None:
             before = RunConfig.from_json(file.read_text(encoding="utf-8"))
             if not same_settings(before, run.config):
                 raise CannotCreateError(
-                    f"{run.run_dir} was trained with other settings; choose another --run-dir"
+                    "{run_dir} was trained with other settings; choose another --run-dir",
+                    run_dir=run.run_dir,
                 )
 
 

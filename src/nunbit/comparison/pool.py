@@ -45,10 +45,17 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise DataError(f"the process that trained {run.run_dir} died; see workers.log")
+            raise DataError(
+                "the process that trained {run_dir} died; see workers.log", run_dir=run.run_dir
+            )
         answer = json.loads(line)
         if "error" in answer:
-            error = NunbitError(f"{run.label}, seed {run.config.train.seed}: {answer['error']}")
+            error = NunbitError(
+                "{label}, seed {seed}: {answer}",
+                label=run.label,
+                seed=run.config.train.seed,
+                answer=answer["error"],
+            )
             error.exit_code = answer["exit_code"]
             raise error
         return run

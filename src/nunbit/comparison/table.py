@@ -11,6 +11,7 @@ import numpy as np
 from nunbit.comparison.plan import PlannedRun, same_settings
 from nunbit.comparison.statistics import Correct, mean_interval
 from nunbit.errors import DataError
+from nunbit.language import tr
 from nunbit.recipes import RECIPES
 from nunbit.recipes.texts import TEXTS, TextFigures
 from nunbit.runfolder import METRICS_FILE, read_predictions, read_result
@@ -54,15 +55,18 @@ class Row:
             return ""
         low, high = self.test_ci95
         if not self.classic:
-            return "other settings than the text's"
-        notes = [self.text.otherwise] if self.text.otherwise else []
+            return tr("other settings than the text's")
+        notes = [tr(self.text.otherwise)] if self.text.otherwise else []
         if low <= self.text.test <= high:
-            notes.append("the text's figure lies within our interval")
+            notes.append(tr("the text's figure lies within our interval"))
         elif not notes:
-            side = "above" if self.test_mean > self.text.test else "below"
+            side = tr("above") if self.test_mean > self.text.test else tr("below")
             notes.append(
-                f"{side} the text's one run, by more than our interval explains: other pictures "
-                "(the JPEG copy here) and one seed there"
+                tr(
+                    "{side} the text's one run, by more than our interval explains: other "
+                    "pictures (the JPEG copy here) and one seed there",
+                    side=side,
+                )
             )
         return "; ".join(notes)
 
@@ -139,7 +143,9 @@ def _is_classic(run: PlannedRun) -> bool:
 def _correct(run: PlannedRun, labels: dict[str, str]) -> list[bool]:
     said = read_predictions(run.run_dir)
     if {name: label for name, (label, _) in said.items()} != labels:
-        raise DataError(f"{run.run_dir} was measured on other pictures than the first run")
+        raise DataError(
+            "{run_dir} was measured on other pictures than the first run", run_dir=run.run_dir
+        )
     return [said[name][1] == label for name, label in labels.items()]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nunbit.errors import DataError
+from nunbit.language import tr
 
 TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 TEST_BATCHES = ("test_batch",)
@@ -29,7 +30,9 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return one of the allowed names; anything else is an attack or another file."""
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a CIFAR batch")
+            raise pickle.UnpicklingError(
+                tr("{module}.{name} is not allowed in a CIFAR batch", module=module, name=name)
+            )
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
@@ -56,11 +59,18 @@ def _read_batch(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
         body = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         data, labels = np.asarray(body[b"data"]), np.asarray(body[b"labels"], dtype=np.int64)
     except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
+        raise DataError("{path} is missing", path=path) from None
     except Exception as error:  # a damaged pickle raises anything
-        raise DataError(f"{path} is not a CIFAR-10 batch: {error}") from error
+        raise DataError(
+            "{path} is not a CIFAR-10 batch: {error}", path=path, error=error
+        ) from error
     if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
-        raise DataError(f"{path} is not a CIFAR-10 batch: data {data.dtype} {data.shape}")
+        raise DataError(
+            "{path} is not a CIFAR-10 batch: data {dtype} {shape}",
+            path=path,
+            dtype=data.dtype,
+            shape=data.shape,
+        )
     if len(labels) and not 0 <= labels.min() <= labels.max() < 10:
-        raise DataError(f"{path} is not a CIFAR-10 batch: labels outside 0 to 9")
+        raise DataError("{path} is not a CIFAR-10 batch: labels outside 0 to 9", path=path)
     return data, labels

@@ -17,6 +17,9 @@ from typing import IO, Literal
 
 from PIL import Image, UnidentifiedImageError
 
+from nunbit.errors import ExplainedError
+from nunbit.language import tr
+
 # What is not listed is not tried: Pillow opens 43 formats, EPS by starting Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
@@ -43,7 +46,7 @@ PILLOW_ERRORS = (  # what its plugins raise on damaged files
 )  # fmt: skip
 
 
-class BadPictureError(ValueError):
+class BadPictureError(ExplainedError, ValueError):
     """A picture that cannot be read; the text is the reason, without the file's name."""
 
 
@@ -73,9 +76,11 @@ def decode(source: Path | bytes, mode: Mode, near_side: int = 0) -> Image.Image:
         except UnidentifiedImageError:
             raise BadPictureError(_what_it_is(stream)) from None
         except Image.DecompressionBombError:
-            raise BadPictureError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
+            raise BadPictureError(
+                "more than {max_pixels} megapixels", max_pixels=MAX_PIXELS // 10**6
+            ) from None
         except PILLOW_ERRORS as error:
-            raise BadPictureError(f"damaged: {error}") from error
+            raise BadPictureError("damaged: {error}", error=error) from error
 
 
 @contextmanager
@@ -109,7 +114,9 @@ def to_mode(image: Image.Image, mode: Mode) -> Image.Image:
     if image.mode.startswith("I;16"):
         return image.point(lambda value: value / 256, "L").convert(mode)
     if image.mode in ("I", "F"):
-        raise BadPictureError(f"pixels of mode {image.mode} have no known range; save as 8 bit")
+        raise BadPictureError(
+            "pixels of mode {mode} have no known range; save as 8 bit", mode=image.mode
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))
@@ -124,7 +131,9 @@ def _open_regular(path: Path) -> IO[bytes]:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise BadPictureError("a folder" if stat.S_ISDIR(mode) else "not a regular file")
+            raise BadPictureError(
+                tr("a folder") if stat.S_ISDIR(mode) else tr("not a regular file")
+            )
         return path.open("rb")
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         raise BadPictureError(getattr(error, "strerror", None) or str(error)) from error
@@ -133,8 +142,14 @@ def _open_regular(path: Path) -> IO[bytes]:
 def _check_size(size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS or max(size) > MAX_SIDE:
-        limit = f"{MAX_PIXELS // 10**6} megapixels, {MAX_SIDE} a side"
-        raise BadPictureError(f"{width}x{height} pixels; at most {limit}")
+        limit = tr(
+            "{max_pixels} megapixels, {max_side} a side",
+            max_pixels=MAX_PIXELS // 10**6,
+            max_side=MAX_SIDE,
+        )
+        raise BadPictureError(
+            "{width}x{height} pixels; at most {limit}", width=width, height=height, limit=limit
+        )
 
 
 def _what_it_is(stream: IO[bytes]) -> str:
@@ -142,10 +157,14 @@ def _what_it_is(stream: IO[bytes]) -> str:
     stream.seek(0)
     start = stream.read(512)
     if not start:
-        return "the file is empty"
+        return tr("the file is empty")
     if start.startswith((b"II*\0", b"MM\0*")):
-        return "TIFF is not read; save as PNG"
+        return tr("TIFF is not read; save as PNG")
     if b"\0" not in start and start.lstrip()[:1] == b"<":
-        return "not a picture: markup"
+        return tr("not a picture: markup")
     text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
-    return "not a picture: text" if text else f"not a picture ({', '.join(FORMATS)})"
+    return (
+        tr("not a picture: text")
+        if text
+        else tr("not a picture ({formats})", formats=", ".join(FORMATS))
+    )

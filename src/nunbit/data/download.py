@@ -56,7 +56,9 @@ def download(remote: Remote, folder: Path) -> Path:
     if target.exists():
         return target
     if is_offline():
-        raise MissingInputError(f"{remote.name} is not here and NUNBIT_OFFLINE forbids downloads")
+        raise MissingInputError(
+            "{name} is not here and NUNBIT_OFFLINE forbids downloads", name=remote.name
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
@@ -64,17 +66,26 @@ def download(remote: Remote, folder: Path) -> Path:
             try:
                 found = _copy(remote, file.write)
                 if found != remote.md5:
-                    raise DataError(f"{remote.url}: md5 {found}, published {remote.md5}")
+                    raise DataError(
+                        "{url}: md5 {found}, published {md5}",
+                        url=remote.url,
+                        found=found,
+                        md5=remote.md5,
+                    )
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)
     except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
         # The first three are OSErrors too, so they stand before it.
-        raise MissingInputError(f"cannot download {remote.url}: {error}; try again") from error
+        raise MissingInputError(
+            "cannot download {url}: {error}; try again", url=remote.url, error=error
+        ) from error
     except OSError as error:
         if isinstance(error, StorageError | MissingInputError):
             raise
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+        raise StorageError(
+            "cannot write {target}: {strerror}", target=target, strerror=error.strerror or error
+        ) from error
     return target
 
 
@@ -85,7 +96,11 @@ def _copy(remote: Remote, write: Callable[[bytes], int]) -> str:
         while chunk := response.read(CHUNK_BYTES):
             size += len(chunk)
             if size > remote.max_bytes:
-                raise DataError(f"{remote.url} is larger than {remote.max_bytes} bytes")
+                raise DataError(
+                    "{url} is larger than {max_bytes} bytes",
+                    url=remote.url,
+                    max_bytes=remote.max_bytes,
+                )
             total.update(chunk)
             write(chunk)
     return total.hexdigest()
@@ -111,7 +126,9 @@ def extract(archive: Path, members: Sequence[str], folder: Path) -> None:
                         raise KeyError(member)
                     (inside / Path(member).name).write_bytes(stream.read())
         except KeyError as error:
-            raise DataError(f"{archive} has no file {error}") from None
+            raise DataError("{archive} has no file {error}", archive=archive, error=error) from None
         except (tarfile.TarError, EOFError, OSError) as error:
-            raise DataError(f"{archive} cannot be unpacked: {error}; delete it") from error
+            raise DataError(
+                "{archive} cannot be unpacked: {error}; delete it", archive=archive, error=error
+            ) from error
         inside.rename(folder)

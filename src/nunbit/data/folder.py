@@ -10,6 +10,7 @@ import numpy as np
 from nunbit.data.decode import FOREIGN_SUFFIXES, SUFFIXES
 from nunbit.data.pictures import Pictures, Source, printable
 from nunbit.errors import DataError, did_you_mean
+from nunbit.language import tr
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -49,31 +50,23 @@ def open_csv(table: Path) -> Source:
     Raises:
         DataError: a missing column, an empty cell, no rows, or an unknown split.
     """
-    rows: dict[str, list[tuple[Path, str]]] = {}
     try:
         with table.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            missing = {"path", "label"} - set(reader.fieldnames or ())
-            if missing:
-                raise DataError(f"{table} has no column {sorted(missing)}; needed: path,label")
-            for number, row in enumerate(reader, start=2):
-                path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-                split = (row.get("split") or "").strip().lower()
-                if not path or not label:
-                    raise DataError(f"{table}, line {number}: path or label is empty")
-                if split and split not in SPLIT_NAMES:
-                    what = did_you_mean(split, SPLIT_NAMES)
-                    raise DataError(f"{table}, line {number}: split '{split}'; {what}")
-                part = SPLIT_NAMES.get(split, "all")
-                rows.setdefault(part, []).append((table.parent / path, label))
+            rows = _read_rows(table, csv.DictReader(lines))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} is not a CSV file in UTF-8: {error}") from error
+        raise DataError(
+            "{table} is not a CSV file in UTF-8: {error}", table=table, error=error
+        ) from error
     except OSError as error:
-        raise DataError(f"cannot read {table}: {error.strerror}") from error
+        raise DataError(
+            "cannot read {table}: {strerror}", table=table, strerror=error.strerror
+        ) from error
     if not rows:
-        raise DataError(f"{table} has no rows below its header")
+        raise DataError("{table} has no rows below its header", table=table)
     if "all" in rows and len(rows) > 1:
-        raise DataError(f"{table}: some lines name a split (train, val, test) and some do not")
+        raise DataError(
+            "{table}: some lines name a split (train, val, test) and some do not", table=table
+        )
     found = {part: _group(pairs) for part, pairs in rows.items()}
     class_names = _class_names(found, table)
     index = {name: i for i, name in enumerate(class_names)}
@@ -82,6 +75,34 @@ def open_csv(table: Path) -> Source:
         for part, pairs in rows.items()
     }
     return Source(str(table), class_names, parts)
+
+
+def _read_rows(table: Path, reader: "csv.DictReader[str]") -> dict[str, list[tuple[Path, str]]]:
+    """Return (path, label) of the rows of each part."""
+    rows: dict[str, list[tuple[Path, str]]] = {}
+    missing = sorted({"path", "label"} - set(reader.fieldnames or ()))
+    if missing:
+        raise DataError(
+            "{table} has no column {missing}; needed: path,label", table=table, missing=missing
+        )
+    for number, row in enumerate(reader, start=2):
+        path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
+        split = (row.get("split") or "").strip().lower()
+        if not path or not label:
+            raise DataError(
+                "{table}, line {number}: path or label is empty", table=table, number=number
+            )
+        if split and split not in SPLIT_NAMES:
+            raise DataError(
+                "{table}, line {number}: split '{split}'; {hint}",
+                table=table,
+                number=number,
+                split=split,
+                hint=did_you_mean(split, SPLIT_NAMES),
+            )
+        part = SPLIT_NAMES.get(split, "all")
+        rows.setdefault(part, []).append((table.parent / path, label))
+    return rows
 
 
 def _roles(root: Path) -> dict[str, Path]:
@@ -101,10 +122,17 @@ def _roles(root: Path) -> dict[str, Path]:
         splits, [c for c in children if c not in splits]
     ))  # fmt: skip
     if others:
-        raise DataError(f"{root}: {others} beside {named} is no split with class folders; move it")
+        raise DataError(
+            "{root}: {others} beside {named} is no split with class folders; move it",
+            root=root,
+            others=others,
+            named=named,
+        )
     roles = {SPLIT_NAMES[c.name.lower()]: c for c in splits}
     if len(roles) < len(splits):
-        raise DataError(f"{root}: two of {named} mean the same split; keep one")
+        raise DataError(
+            "{root}: two of {named} mean the same split; keep one", root=root, named=named
+        )
     return roles
 
 
@@ -134,7 +162,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _refuse(error: OSError) -> None:
     """Stop at a folder that cannot be looked into: its pictures would be missing silently."""
-    raise DataError(f"cannot look into {error.filename}: {error.strerror}") from error
+    raise DataError(
+        "cannot look into {filename}: {strerror}", filename=error.filename, strerror=error.strerror
+    ) from error
 
 
 def _is_hidden(name: str) -> bool:
@@ -170,14 +200,32 @@ def _class_names(found: dict[str, dict[str, list[Path]]], where: Path) -> tuple[
     for part, classes in found.items():
         foreign = sorted(set(classes) - set(training))
         if foreign:
-            raise DataError(f"{where}: {part} has classes that train lacks: {', '.join(foreign)}")
+            raise DataError(
+                "{where}: {part} has classes that train lacks: {foreign}",
+                where=where,
+                part=part,
+                foreign=", ".join(foreign),
+            )
     return tuple(sorted(training))
 
 
 def _why_empty(root: Path, ignored: list[str]) -> str:
     kinds = ", ".join(sorted(SUFFIXES))
     if any(path.suffix.lower() in SUFFIXES for path in root.iterdir()):
-        return f"{root}: pictures lie in the folder itself; put each class in a folder of its own"
+        return tr(
+            "{root}: pictures lie in the folder itself; put each class in a folder of its own",
+            root=root,
+        )
     if ignored:
-        return f"{root}: {len(ignored)} files but no pictures ({kinds}); first: {ignored[0]}"
-    return f"{root} is empty; put each class's pictures ({kinds}) in a folder of its own"
+        return tr(
+            "{root}: {count} files but no pictures ({kinds}); first: {ignored}",
+            root=root,
+            count=len(ignored),
+            kinds=kinds,
+            ignored=ignored[0],
+        )
+    return tr(
+        "{root} is empty; put each class's pictures ({kinds}) in a folder of its own",
+        root=root,
+        kinds=kinds,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nunbit.errors import DataError
+from nunbit.language import tr
 
 MAX_BYTES = 16 + 60_000 * 28 * 28  # the largest file of the family; a gzip bomb stops here
 
@@ -21,15 +22,17 @@ def read_idx(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """
     try:
         if not path.is_file():  # opening a FIFO would wait for ever
-            raise OSError("not a regular file")
+            raise OSError(tr("not a regular file"))
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError("{path} cannot be read: {error}", path=path, error=error) from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise DataError(f"{path} is not an IDX file of unsigned bytes")
+        raise DataError("{path} is not an IDX file of unsigned bytes", path=path)
     header = 4 + 4 * data[3]
     shape = tuple(int(n) for n in np.frombuffer(data[4:header], dtype=">u4"))
     if len(shape) != data[3] or len(data) != header + math.prod(shape):
-        raise DataError(f"{path} is cut off or too long for its header {shape}")
+        raise DataError(
+            "{path} is cut off or too long for its header {shape}", path=path, shape=shape
+        )
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)

@@ -60,7 +60,9 @@ def data_folders() -> list[Path]:
     listed = [Path(p) for p in os.environ.get("NUNBIT_DATA", "").split(os.pathsep) if p]
     for folder in listed:
         if not folder.is_dir():
-            raise MissingInputError(f"NUNBIT_DATA names {folder}, which is not a folder")
+            raise MissingInputError(
+                "NUNBIT_DATA names {folder}, which is not a folder", folder=folder
+            )
     return [*listed, cache_folder()]
 
 
@@ -108,7 +110,9 @@ def open_cifar10() -> Source:
         extract(archive, members, found)
     if found.name == "cifar10":
         if not any(found.glob("*.parquet")):
-            raise DataError(f"{found} has neither parquet files nor cifar-10-batches-py")
+            raise DataError(
+                "{found} has neither parquet files nor cifar-10-batches-py", found=found
+            )
         return replace(open_parquet(found), spec="cifar10", is_published=True)
     parts = {"train": read_batches(found, TRAIN_BATCHES), "test": read_batches(found, TEST_BATCHES)}
     return _from_arrays("cifar10", CIFAR10_CLASSES, parts)
@@ -158,14 +162,20 @@ def _plain_or_gz(path: Path) -> Path:
     for candidate in (path, zipped):
         if candidate.exists():
             return candidate
-    raise DataError(f"{path} is missing")
+    raise DataError("{path} is missing", path=path)
 
 
 def _from_arrays(name: str, class_names: tuple[str, ...], parts: dict[str, Arrays]) -> Source:
     pictures = {}
     for part, (images, labels) in parts.items():
         if len(images) != len(labels):
-            raise DataError(f"{name}, {part}: {len(images)} pictures but {len(labels)} labels")
+            raise DataError(
+                "{name}, {part}: {pictures} pictures but {labels} labels",
+                name=name,
+                part=part,
+                pictures=len(images),
+                labels=len(labels),
+            )
         names = [f"{name}/{part}/{i}" for i in range(len(images))]
         pictures[part] = Pictures(images, labels.astype(np.int64), names)
     return Source(name, class_names, pictures, channels=images.shape[-1], is_published=True)

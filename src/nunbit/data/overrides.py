@@ -42,16 +42,25 @@ def apply_overrides(source: Source, table: Path) -> Source:
         UsageError: a published set, whose splits are never changed.
     """
     if source.is_published:
-        raise UsageError(f"data.overrides is for your own pictures; {source.spec} is published")
+        raise UsageError(
+            "data.overrides is for your own pictures; {spec} is published", spec=source.spec
+        )
     rows = read_overrides(table)
     known = {name for part in source.parts.values() for name in part.names}
     for line, row in enumerate(rows, start=2):
         where = f"{table}, line {line}"
         if row.path not in known:
-            raise DataError(f"{where}: {source.spec} has no picture '{row.path}'")
+            raise DataError(
+                "{where}: {spec} has no picture '{path}'",
+                where=where,
+                spec=source.spec,
+                path=row.path,
+            )
         if row.action == "relabel" and row.label not in source.class_names:
-            what = did_you_mean(row.label, source.class_names)
-            raise DataError(f"{where}: no class '{row.label}'; {what}")
+            hint = did_you_mean(row.label, source.class_names)
+            raise DataError(
+                "{where}: no class '{label}'; {hint}", where=where, label=row.label, hint=hint
+            )
     chosen = {row.path: row for row in rows}
     parts = {name: _corrected(p, chosen, source.class_names) for name, p in source.parts.items()}
     return replace(source, parts=parts)
@@ -68,18 +77,34 @@ def read_overrides(table: Path) -> list[Override]:
         reader = csv.DictReader(io.StringIO(_read(table).decode("utf-8-sig"), newline=""))
         lines = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} is not a CSV file in UTF-8: {error}") from error
+        raise DataError(
+            "{table} is not a CSV file in UTF-8: {error}", table=table, error=error
+        ) from error
     missing = sorted(set(COLUMNS[:3]) - set(reader.fieldnames or ()))
     if missing:
-        raise DataError(f"{table} has no column {missing}; needed: {','.join(COLUMNS[:3])}")
+        raise DataError(
+            "{table} has no column {missing}; needed: {columns}",
+            table=table,
+            missing=missing,
+            columns=",".join(COLUMNS[:3]),
+        )
     rows: dict[str, Override] = {}
     for number, line in enumerate(lines, start=2):
         path, action, label, reason = ((line.get(name) or "").strip() for name in COLUMNS)
         where = f"{table}, line {number}"
         if action not in get_args(Action):
-            raise DataError(f"{where}: action '{action}'; {did_you_mean(action, get_args(Action))}")
+            raise DataError(
+                "{where}: action '{action}'; {hint}",
+                where=where,
+                action=action,
+                hint=did_you_mean(action, get_args(Action)),
+            )
         if path in rows:
-            raise DataError(f"{where}: '{path}' is named a second time; keep one line for it")
+            raise DataError(
+                "{where}: '{path}' is named a second time; keep one line for it",
+                where=where,
+                path=path,
+            )
         rows[path] = Override(path, "drop" if action == "drop" else "relabel", label, reason)
     return list(rows.values())
 
@@ -101,14 +126,20 @@ def overrides_digest(table: Path) -> str:
 def _read(table: Path) -> bytes:
     try:
         if not table.is_file():
-            raise MissingInputError(f"no table of overrides {table}")
+            raise MissingInputError("no table of overrides {table}", table=table)
         if table.stat().st_size > MAX_BYTES:
-            raise DataError(f"{table} is larger than {MAX_BYTES >> 20} MB; is it the right file?")
+            raise DataError(
+                "{table} is larger than {max_bytes} MB; is it the right file?",
+                table=table,
+                max_bytes=MAX_BYTES >> 20,
+            )
         return table.read_bytes()
     except OSError as error:
         if isinstance(error, MissingInputError):
             raise
-        raise DataError(f"cannot read {table}: {error.strerror}") from error
+        raise DataError(
+            "cannot read {table}: {strerror}", table=table, strerror=error.strerror
+        ) from error
 
 
 def _corrected(

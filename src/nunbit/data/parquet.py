@@ -44,7 +44,9 @@ def _read(files: list[Path]) -> Any:
         return pa.concat_tables([pq.read_table(file) for file in files])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{files[0]} cannot be read as parquet: {reason}") from error
+        raise DataError(
+            "{files} cannot be read as parquet: {reason}", files=files[0], reason=reason
+        ) from error
 
 
 def _image_column(table: Any) -> str:
@@ -52,14 +54,18 @@ def _image_column(table: Any) -> str:
         children = {field.type.field(i).name for i in range(field.type.num_fields)}
         if "bytes" in children:
             return str(field.name)
-    raise DataError(f"no image column (struct with bytes) among {table.schema.names}")
+    raise DataError("no image column (struct with bytes) among {names}", names=table.schema.names)
 
 
 def _label_column(table: Any) -> str:
     for name in LABEL_COLUMNS:
         if name in table.schema.names:
             return name
-    raise DataError(f"no label column among {table.schema.names}; allowed: {LABEL_COLUMNS}")
+    raise DataError(
+        "no label column among {names}; allowed: {label_columns}",
+        names=table.schema.names,
+        label_columns=LABEL_COLUMNS,
+    )
 
 
 def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
@@ -75,7 +81,9 @@ def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
         return tuple(sorted(values))
     if all(isinstance(value, int) and 0 <= value < MAX_CLASSES for value in values):
         return tuple(str(value) for value in range(max(values) + 1))
-    raise DataError(f"{path}: the labels are neither class numbers from 0 nor class names")
+    raise DataError(
+        "{path}: the labels are neither class numbers from 0 nor class names", path=path
+    )
 
 
 def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
@@ -86,6 +94,11 @@ def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
     try:
         numbers = np.array([index[label] for label in labels], dtype=np.int64)
     except KeyError as error:
-        raise DataError(f"{part}: label {error} is not one of {len(class_names)} classes") from None
+        raise DataError(
+            "{part}: label {error} is not one of {count} classes",
+            part=part,
+            error=error,
+            count=len(class_names),
+        ) from None
     names = [f"{part}/{i}" for i in range(len(blobs))]
     return Pictures([blob or b"" for blob in blobs], numbers, names)

@@ -15,6 +15,7 @@ from torch import Tensor
 from nunbit.data.decode import BadPictureError, decode, quiet_pillow
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import digests
+from nunbit.language import tr
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Item = Path | bytes | Pixels
@@ -116,7 +117,7 @@ def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track)
             skipped[index] = Skipped(pictures.names[index], str(error))
 
     with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
-        for _ in track(pool.map(read, range(len(pictures))), len(pictures), "reading pictures"):
+        for _ in track(pool.map(read, range(len(pictures))), len(pictures), tr("reading pictures")):
             pass
     images = _in_memory(pixels, pictures)
     if skipped:
@@ -154,9 +155,13 @@ def array_to_image(array: np.ndarray[Any, Any]) -> Image.Image:
         BadPictureError: another type or shape; floats are refused since their range is unknown.
     """
     if array.dtype != np.uint8:
-        raise BadPictureError(f"an array of {array.dtype}; allowed: uint8 from 0 to 255")
+        raise BadPictureError(
+            "an array of {dtype}; allowed: uint8 from 0 to 255", dtype=array.dtype
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise BadPictureError(f"an array of shape {array.shape}; allowed: (H, W), (H, W, 1|3|4)")
+        raise BadPictureError(
+            "an array of shape {shape}; allowed: (H, W), (H, W, 1|3|4)", shape=array.shape
+        )
     return Image.fromarray(array)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nunbit.data.decode import BACKGROUND, Mode, to_mode
 from nunbit.errors import DataError, UsageError
+from nunbit.language import tr
 
 MAX_SIDE = 1024  # pixels, as in the settings
 MAX_VALUE = 100  # of mean and std; pixels go from 0 to 1
@@ -56,11 +57,23 @@ class Preprocess:
         least, most = max(self.height, self.width), 2 * MAX_SIDE
         fits = least <= self.resize_to <= most and self.resize != "pad"
         is_side = type(self.resize_to) is int and (fits or self.resize_to == 0)
-        _require(is_side, "resize_to", self.resize_to, f"0 or {least} to {most}, not with pad")
+        _require(
+            is_side,
+            "resize_to",
+            self.resize_to,
+            tr("0 or {least} to {most}, not with pad", least=least, most=most),
+        )
         for name, values in (("mean", self.mean), ("std", self.std)):
             are_numbers = all(type(v) in (int, float) and abs(v) <= MAX_VALUE for v in values)
-            _require(are_numbers, name, values, f"numbers up to {MAX_VALUE}")
-            _require(len(values) == self.channels, name, values, f"{self.channels}, one a channel")
+            _require(
+                are_numbers, name, values, tr("numbers up to {max_value}", max_value=MAX_VALUE)
+            )
+            _require(
+                len(values) == self.channels,
+                name,
+                values,
+                tr("{channels}, one a channel", channels=self.channels),
+            )
         _require(all(value > 0 for value in self.std), "std", self.std, "above 0")
 
     def resized(self, side: int) -> "Preprocess":
@@ -141,11 +154,13 @@ class Preprocess:
         """
         try:
             if not all(isinstance(fields[name], list | tuple) for name in ("mean", "std")):
-                raise TypeError("mean and std are lists of numbers")
+                raise TypeError(tr("mean and std are lists of numbers"))
             lists = {name: tuple(fields[name]) for name in ("mean", "std")}
             return cls(**{**fields, **lists})
         except (TypeError, KeyError, UsageError) as error:
-            raise DataError(f"the model file's preprocessing is not understood: {error}") from error
+            raise DataError(
+                "the model file's preprocessing is not understood: {error}", error=error
+            ) from error
 
 
 def _middle(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -156,7 +171,12 @@ def _middle(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:
     if not ok:
-        raise UsageError(f"{name} is {str(value)[:80]}; allowed: {allowed}")
+        raise UsageError(
+            "{name} is {value}; allowed: {allowed}",
+            name=name,
+            value=str(value)[:80],
+            allowed=allowed,
+        )
 
 
 @functools.lru_cache(maxsize=8)

@@ -27,10 +27,16 @@ def open_source(spec: str) -> Source:
             is_parquet = any(path.glob("*.parquet"))
             return open_parquet(path) if is_parquet else open_folder(path)
         if not path.exists():
-            raise MissingInputError(f"no data '{spec}': no such path; {did_you_mean(spec, NAMED)}")
+            raise MissingInputError(
+                "no data '{spec}': no such path; {hint}", spec=spec, hint=did_you_mean(spec, NAMED)
+            )
     except PermissionError as error:
-        raise MissingInputError(f"cannot look into {path}: {error.strerror}") from error
+        raise MissingInputError(
+            "cannot look into {path}: {strerror}", path=path, strerror=error.strerror
+        ) from error
     openers = {".csv": open_csv, ".parquet": open_parquet}
     if path.suffix.lower() not in openers:
-        raise DataError(f"{path} is a file; allowed: a folder of class folders, .csv or .parquet")
+        raise DataError(
+            "{path} is a file; allowed: a folder of class folders, .csv or .parquet", path=path
+        )
     return openers[path.suffix.lower()](path)

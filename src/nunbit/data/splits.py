@@ -16,6 +16,7 @@ from nunbit.data.pictures import ImageSet, Item, Loaded, Skipped, Source, Track,
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import mean_and_std
 from nunbit.errors import DataError
+from nunbit.language import tr, trn
 
 MIXED_SIZE = 64  # side in pixels for sources whose pictures differ in size
 NAMED_FAULTS = 5  # how many bad pictures an error names; the rest is counted
@@ -113,7 +114,7 @@ def assign(
         parts["test"] = parts.pop("val")
     train = parts.get("train", parts.get("all"))
     if train is None:
-        raise DataError(f"no training pictures: the source has only {', '.join(parts)}")
+        raise DataError("no training pictures: the source has only {parts}", parts=", ".join(parts))
     seed = config.split_seed
     _require_each_class(train.labels, class_names)
     test = parts.get("test")
@@ -234,11 +235,18 @@ def _require_each_class(labels_N: Tensor, class_names: Sequence[str]) -> None:
     if len(named) < 2:
         only = ", ".join(map(repr, class_names)) or "none"
         raise DataError(
-            f"at least two classes are needed; found {only} (each class needs a folder of its own)"
+            "at least two classes are needed; found {only} (each class needs a folder of its own)",
+            only=only,
         )
-    small = [f"'{name}' has {count or 'no pictures'}" for name, count in named if count < 3]
+    small = [
+        tr("'{name}' has {count}", name=name, count=count or tr("no pictures"))
+        for name, count in named
+        if count < 3
+    ]
     if small:
-        raise DataError(f"every class needs 3 pictures or more for the splits: {', '.join(small)}")
+        raise DataError(
+            "every class needs 3 pictures or more for the splits: {small}", small=", ".join(small)
+        )
 
 
 def _require_usable(
@@ -247,15 +255,27 @@ def _require_usable(
     """Refuse splits that would only fail, or mean nothing, after the whole training."""
     for name, part in (("validation", val), ("test", test)):
         if part is not None and not len(part):
-            raise DataError(f"the {name} split holds no pictures")
+            raise DataError("the {name} split holds no pictures", name=name)
     counts = torch.bincount(train.labels, minlength=len(class_names)).tolist()
     gone = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if gone:
-        raise DataError(f"no training pictures are left of {', '.join(map(repr, gone))}")
+        raise DataError(
+            "no training pictures are left of {classes}", classes=", ".join(map(repr, gone))
+        )
 
 
 def _name_faults(skipped: Sequence[Skipped]) -> str:
     named = "; ".join(f"{fault.name} ({fault.reason})" for fault in skipped[:NAMED_FAULTS])
-    more = f"; and {len(skipped) - NAMED_FAULTS} more" if len(skipped) > NAMED_FAULTS else ""
-    count = f"{len(skipped)} picture{'s' if len(skipped) > 1 else ''}"
-    return f"{count} cannot be read: {named}{more}. Remove them, or leave them out with --skip-bad"
+    more = (
+        tr("; and {count} more", count=len(skipped) - NAMED_FAULTS)
+        if len(skipped) > NAMED_FAULTS
+        else ""
+    )
+    return trn(
+        "{count} picture cannot be read: {named}{more}. Remove it, or leave it out with --skip-bad",
+        "{count} pictures cannot be read: {named}{more}. Remove them, or leave them out with "
+        "--skip-bad",
+        len(skipped),
+        named=named,
+        more=more,
+    )

@@ -4,6 +4,7 @@ import numpy as np
 
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
+from nunbit.language import tr
 
 LEAST = 3  # one for training, validation and test each: train refuses fewer
 FEW = 20  # of 20, the default split tests 4: one mistake more is 25 points less
@@ -16,14 +17,22 @@ def check_classes(pictures: Examination) -> list[Finding]:
     counts = pictures.class_counts
     found = []
     if len(counts) < 2:
-        found.append(Finding("one-class", "error", "there is only one class", "add a second one"))
+        found.append(
+            Finding("one-class", "error", tr("there is only one class"), tr("add a second one"))
+        )
+    needed = tr("train needs {least} pictures or more of each class", least=LEAST)
+    wanted = tr("its accuracy cannot be measured well: add more")
     for kind, low, high, severity, advice in (
-        ("tiny-class", 0, LEAST, "error", f"train needs {LEAST} pictures or more of each class"),
-        ("small-class", LEAST, FEW, "warning", "its accuracy cannot be measured well: add more"),
+        ("tiny-class", 0, LEAST, "error", needed),
+        ("small-class", LEAST, FEW, "warning", wanted),
     ):
         few = {name: n for name, n in counts.items() if low <= n < high}
         if few:
-            said = f"classes with fewer than {high} readable pictures: {_named(few)}"
+            said = tr(
+                "classes with fewer than {high} readable pictures: {named}",
+                high=high,
+                named=_named(few),
+            )
             found.append(Finding(kind, severity, said, advice))  # type: ignore[arg-type]  # literals
     filled = [n for n in counts.values() if n]
     ratio = max(filled, default=1) / min(filled, default=1)
@@ -33,9 +42,16 @@ def check_classes(pictures: Examination) -> list[Finding]:
             Finding(
                 "unbalanced",
                 "warning" if ratio >= VERY_UNBALANCED else "note",
-                f"'{large}' has {ratio:.0f} times as many pictures as '{small}' "
-                f"({counts[large]:,} and {counts[small]:,})",
-                "look at each class's accuracy, not only at the mean",
+                tr(
+                    "'{large}' has {ratio:.0f} times as many pictures as '{small}' ({most:,} "
+                    "and {fewest:,})",
+                    large=large,
+                    ratio=ratio,
+                    small=small,
+                    most=counts[large],
+                    fewest=counts[small],
+                ),
+                tr("look at each class's accuracy, not only at the mean"),
             )
         )
     return found + _missing_in_a_part(pictures)
@@ -53,12 +69,16 @@ def _missing_in_a_part(pictures: Examination) -> list[Finding]:
         counts = np.bincount(labels, minlength=len(names))
         gone = {name: 0 for name, n in zip(names, counts, strict=True) if not n}
         if gone:
-            said = f"{part} has no readable picture of {', '.join(map(repr, gone))}"
-            found.append(Finding(f"missing-in-{part}", "warning", said, "add some"))
+            said = tr(
+                "{part} has no readable picture of {classes}",
+                part=part,
+                classes=", ".join(map(repr, gone)),
+            )
+            found.append(Finding(f"missing-in-{part}", "warning", said, tr("add some")))
     return found
 
 
 def _named(counts: dict[str, int]) -> str:
     rows = sorted(counts.items(), key=lambda row: row[1])
-    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    more = tr(" and {count} more", count=len(rows) - NAMED) if len(rows) > NAMED else ""
     return ", ".join(f"'{name}' ({n})" for name, n in rows[:NAMED]) + more

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from nunbit.data.duplicates import group_near_duplicates
 from nunbit.diagnosis.examination import Examination, Ints
-from nunbit.diagnosis.findings import Finding, Severity, some
+from nunbit.diagnosis.findings import Finding, Severity, some_pictures
+from nunbit.language import mark, tr
 
 Groups = list[tuple[int, ...]]
 
@@ -40,8 +41,7 @@ def find_copies(pictures: Examination) -> Copies:
 def check_copies(pictures: Examination, copies: Copies) -> list[Finding]:
     """Return what copies do to labels and to the measured accuracy.
 
-    A group is named once, by the worst that is true of it: two labels, then two parts, then that
-    it is there at all.
+    A group is named once, by the worst that is true of it: two labels, two parts, being there.
     """
     severe: Severity = "warning" if pictures.source.is_published else "error"
     is_split_here = "all" in pictures.source.parts
@@ -49,33 +49,34 @@ def check_copies(pictures: Examination, copies: Copies) -> list[Finding]:
     rows: tuple[tuple[str, Severity, Groups, str, str], ...] = (
         (
             "conflicting-labels", severe, copies.equal,
-            "{pictures} are the same in groups of two labels or more",
-            "one label at least is wrong: drop them or correct it",
+            mark("{pictures} are the same in groups of two labels or more"),
+            mark("one label at least is wrong: drop them or correct it"),
         ),
         (
             "leak", severe, copies.equal,
-            "{pictures} are the same in two of train, val and test",
-            "the measured accuracy is too high: nunbit leaves the training's copies out",
+            mark("{pictures} are the same in two of train, val and test"),
+            mark("the measured accuracy is too high: nunbit leaves the training's copies out"),
         ),
         (
             "exact-duplicates", plain, copies.equal,
-            "{pictures} are the same as another of their class",
-            "they count more than once; nunbit keeps copies on one side of its splits",
+            mark("{pictures} are the same as another of their class"),
+            mark("they count more than once; nunbit keeps copies on one side of its splits"),
         ),
         (
             "near-conflict", "warning", copies.near,
-            "{pictures} look alike in groups of two labels or more",
-            "look at them: one label may be wrong",
+            mark("{pictures} look alike in groups of two labels or more"),
+            mark("look at them: one label may be wrong"),
         ),
         (
             "near-leak", "warning", copies.near,
-            "{pictures} look alike in two of train, val and test",
-            "the measured accuracy may be too high: the overrides drop the training's",
+            mark("{pictures} look alike in two of train, val and test"),
+            mark("the measured accuracy may be too high: the overrides drop the training's"),
         ),
         (
             "near-duplicates", plain, copies.near,
-            "{pictures} look like another of their class",
-            "keep them on one side of the split: --data.group-duplicates" if is_split_here else "",
+            mark("{pictures} look like another of their class"),
+            mark("keep them on one side of the split: --data.group-duplicates")
+            if is_split_here else "",
         ),
     )  # fmt: skip  # a table reads better in columns
     found, named = [], set[tuple[int, ...]]()
@@ -84,8 +85,8 @@ def check_copies(pictures: Examination, copies: Copies) -> list[Finding]:
         chosen = [group for group in groups if group not in named and is_so(group)]
         named |= set(chosen)
         if chosen:
-            said = message.format(pictures=some(sum(map(len, chosen)), "picture"))
-            found.append(Finding(kind, severity, said, advice, tuple(chosen)))
+            said = tr(message, pictures=some_pictures(sum(map(len, chosen))))
+            found.append(Finding(kind, severity, said, advice and tr(advice), tuple(chosen)))
     return found
 
 

@@ -21,6 +21,7 @@ from nunbit.diagnosis.folds import FOLDS, make_folds
 from nunbit.diagnosis.labels import Judgement, check_labels, judge_labels
 from nunbit.diagnosis.shortcuts import Cue, check_cues, measure_cues
 from nunbit.errors import DataError
+from nunbit.language import tr
 from nunbit.runtime import Runtime
 
 SAMPLE = 6000  # pictures whose labels and cues are judged; more take minutes on two slow cores
@@ -95,9 +96,12 @@ def diagnose(
     rows = _judged_rows(pictures, sample)
     folds = make_folds(pictures.labels[pictures.readable[rows]], copies.group_of[rows])
     cues = measure_cues(pictures, rows, folds, track)
-    judgement, note = None, "labels were not judged (--features none)"
+    judgement, note = None, tr("labels were not judged (--features none)")
     if choice != "none" and not len(rows):
-        note = f"labels were not judged: fewer than two classes have {FOLDS} readable pictures"
+        note = tr(
+            "labels were not judged: fewer than two classes have {folds} readable pictures",
+            folds=FOLDS,
+        )
     elif choice != "none":
         features = compute_features(pictures.images[rows], choice, runtime, track)
         judgement = judge_labels(pictures, pictures.readable[rows], folds, features)
@@ -136,9 +140,17 @@ def _judged_rows(pictures: Examination, sample: int) -> Ints:
 def _labels_note(features: Features, judgement: Judgement | None, judged: int, count: int) -> str:
     """Say how labels were judged, or why not."""
     if judgement is None:
-        return f"labels were not judged: {features.name} do not tell the classes apart"
-    of = "all readable pictures" if judged == count else f"{judged:,} of {count:,} pictures"
-    return (
-        f"labels of {of} were judged by {features.name}, "
-        f"right for {judgement.accuracy:.1%} (mean over classes)"
+        return tr(
+            "labels were not judged: {name} do not tell the classes apart", name=features.name
+        )
+    which = (
+        tr("all readable pictures")
+        if judged == count
+        else tr("{judged:,} of {count:,} pictures", judged=judged, count=count)
+    )
+    return tr(
+        "labels of {which} were judged by {name}, right for {accuracy:.1%} (mean over classes)",
+        which=which,
+        name=features.name,
+        accuracy=judgement.accuracy,
     )

@@ -14,6 +14,7 @@ from PIL import Image, JpegImagePlugin
 from nunbit.data.decode import FORMATS, ORIENTATION, PILLOW_ERRORS, quiet_pillow
 from nunbit.data.pictures import Item, Pictures, Pixels, Source, Track, load
 from nunbit.data.preprocess import Preprocess
+from nunbit.language import tr
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -95,7 +96,7 @@ def examine(source: Source, threads: int, track: Track) -> Examination:
     names = [name for part in source.parts.values() for name in part.names]
     labels = np.concatenate([part.labels for part in source.parts.values()])
     with quiet_pillow():
-        files = [file_facts(item) for item in track(items, len(items), "reading headers")]
+        files = [file_facts(item) for item in track(items, len(items), tr("reading headers"))]
     height, width = _size(items, files)
     preprocess = Preprocess(
         height=height,

@@ -3,7 +3,8 @@
 import numpy as np
 
 from nunbit.diagnosis.examination import Examination, Floats
-from nunbit.diagnosis.findings import Finding, singles, some
+from nunbit.diagnosis.findings import Finding, singles, some_pictures
+from nunbit.language import mark, tr
 
 BLANK_STD = 3.0  # levels of 255: noise of a covered camera
 DARK_LEVEL = 60.0  # levels; 99 % of a dark picture's pixels lie below
@@ -26,17 +27,16 @@ def check_exposure(pictures: Examination) -> list[Finding]:
     blurred = ~blank & ~dark & (blurs > BLURRED)
     found = []
     for kind, severity, is_so, said, by in (
-        ("blank", "warning", blank, ("shows one colour only", "show one colour only"), stds),
-        ("dark", "note", dark, ("is very dark", "are very dark"), brights),
-        ("blurred", "note", blurred, ("is out of focus", "are out of focus"), -blurs),
+        ("blank", "warning", blank, mark("{pictures}: one colour only"), stds),
+        ("dark", "note", dark, mark("{pictures}: very dark"), brights),
+        ("blurred", "note", blurred, mark("{pictures}: out of focus"), -blurs),
     ):
         rows = np.flatnonzero(is_so)
         rows = rows[np.argsort(by[rows], kind="stable")]  # the worst first
         if len(rows):
-            verb = said[len(rows) > 1]
-            message = f"{some(len(rows), 'picture')} {verb}"
+            message = tr(said, pictures=some_pictures(len(rows)))
             at = singles(pictures.readable[rows].tolist())
-            found.append(Finding(kind, severity, message, "look at them", at))  # type: ignore[arg-type]  # literals
+            found.append(Finding(kind, severity, message, tr("look at them"), at))  # type: ignore[arg-type]  # literals
     return found
 
 

@@ -13,6 +13,7 @@ from nunbit.diagnosis.descriptors import describe_pictures, standardized
 from nunbit.diagnosis.examination import Floats
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.features import FeatureSource, features_of
+from nunbit.language import tr
 from nunbit.models.pretrained import LITE0, installed_weights
 from nunbit.runtime import Runtime, limited_threads
 from nunbit.zoo import load_pretrained
@@ -32,7 +33,7 @@ def choose_features(name: str) -> Choice:
     for choice in choices:
         if name == choice:
             return choice
-    raise UsageError(f"features is '{name}'; {did_you_mean(name, choices)}")
+    raise UsageError("features is '{name}'; {hint}", name=name, hint=did_you_mean(name, choices))
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,17 @@ def compute_features(images: Pixels, choice: Choice, runtime: Runtime, track: Tr
     """
     has_network = installed_weights(LITE0) is not None
     if choice == "pretrained" or (choice == "auto" and has_network):
-        name = f"the pretrained {LITE0.partition(':')[2]} at {SIDE} pixels, colours and edges"
+        name = tr(
+            "the pretrained {name} at {side} pixels, colours and edges",
+            name=LITE0.partition(":")[2],
+            side=SIDE,
+        )
         rows = [_of_network(images, runtime, track), describe_pictures(images)]
         return Features(name, np.concatenate(rows, axis=1))
-    why = "" if choice == "basic" else " (no pretrained network: pip install 'nunbit[offline]')"
-    return Features(f"colours and edges, without a network{why}", describe_pictures(images))
+    why = "" if choice == "basic" else tr(" (no pretrained network: pip install 'nunbit[offline]')")
+    return Features(
+        tr("colours and edges, without a network{why}", why=why), describe_pictures(images)
+    )
 
 
 def _of_network(images: Pixels, runtime: Runtime, track: Track) -> Floats:

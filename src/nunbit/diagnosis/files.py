@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from nunbit.diagnosis.examination import Examination
-from nunbit.diagnosis.findings import Finding, singles, some
+from nunbit.diagnosis.findings import Finding, singles
+from nunbit.language import tr, trn
 
 KINDS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP",
@@ -22,12 +23,11 @@ def check_files(pictures: Examination) -> list[Finding]:
 def _unreadable(pictures: Examination) -> Finding | None:
     if not pictures.faults:
         return None
-    count = some(len(pictures.faults), "file")
     return Finding(
         "unreadable",
         "error",
-        f"{count} cannot be read",
-        "train refuses to start with them: remove them, or use --skip-bad or the overrides",
+        trn("{count} file cannot be read", "{count} files cannot be read", len(pictures.faults)),
+        tr("train refuses to start with them: remove them, or use --skip-bad or the overrides"),
         singles(sorted(pictures.faults)),
         tuple(pictures.faults[i] for i in sorted(pictures.faults)),
     )
@@ -36,7 +36,7 @@ def _unreadable(pictures: Examination) -> Finding | None:
 def _wrong_names(pictures: Examination) -> Finding | None:
     """Find files whose content is of another kind than their name says."""
     wrong = {
-        i: f"a {facts.kind} file"
+        i: tr("a {kind} file", kind=facts.kind)
         for i, (item, facts) in enumerate(zip(pictures.items, pictures.files, strict=True))
         if isinstance(item, Path)
         and facts is not None
@@ -48,8 +48,12 @@ def _wrong_names(pictures: Examination) -> Finding | None:
     return Finding(
         "wrong-name",
         "note",
-        f"{some(len(wrong), 'file is', 'files are')} of another kind than their names say",
-        "nunbit goes by the content; other programs may fail",
+        trn(
+            "{count} file is of another kind than its name says",
+            "{count} files are of another kind than their names say",
+            len(wrong),
+        ),
+        tr("nunbit goes by the content; other programs may fail"),
         singles(list(wrong)),
         tuple(wrong.values()),
     )
@@ -62,18 +66,27 @@ def _odd_modes(pictures: Examination) -> Finding | None:
         if facts is None or i in pictures.faults:
             continue
         if facts.num_frames > 1:
-            odd[i] = f"{facts.num_frames} frames, of which the first is used"
+            odd[i] = tr(
+                "{num_frames} frames, of which the first is used", num_frames=facts.num_frames
+            )
         elif facts.mode not in PLAIN_MODES:
-            odd[i] = f"mode {facts.mode}"
+            odd[i] = tr("mode {mode}", mode=facts.mode)
     if not odd:
         return None
     kinds = Counter(odd.values()).most_common()
-    named = ", ".join(f"{count} of {kind}" for kind, count in kinds[:NAMED])
+    named = ", ".join(
+        tr("{count} of {kind}", count=count, kind=kind) for kind, count in kinds[:NAMED]
+    )
     return Finding(
         "odd-mode",
         "note",
-        f"{some(len(odd), 'picture is', 'pictures are')} not plain RGB or grey: {named}",
-        "nunbit converts them (transparent parts become white, 16 bits become 8)",
+        trn(
+            "{count} picture is not plain RGB or grey: {named}",
+            "{count} pictures are not plain RGB or grey: {named}",
+            len(odd),
+            named=named,
+        ),
+        tr("nunbit converts them (transparent parts become white, 16 bits become 8)"),
         singles(list(odd)),
         tuple(odd.values()),
     )
@@ -88,6 +101,11 @@ def _ignored(pictures: Examination) -> Finding | None:
     return Finding(
         "ignored",
         "note",
-        f"{some(len(ignored), 'file is', 'files are')} no picture by name and not used: "
-        f"{named}{more}",
+        trn(
+            "{count} file is no picture by name and not used: {named}{more}",
+            "{count} files are no pictures by name and not used: {named}{more}",
+            len(ignored),
+            named=named,
+            more=more,
+        ),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nunbit.diagnosis.examination import Examination
+from nunbit.language import trn
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -57,6 +58,6 @@ def singles(positions: list[int]) -> tuple[tuple[int, ...], ...]:
     return tuple((i,) for i in positions)
 
 
-def some(count: int, one: str, many: str = "") -> str:
+def some_pictures(count: int) -> str:
     """Return a number with its noun: 1 picture, 2,000 pictures."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return trn("{count} picture", "{count} pictures", count)

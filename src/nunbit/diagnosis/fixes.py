@@ -6,6 +6,7 @@ from nunbit.data.overrides import Override
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
 from nunbit.diagnosis.labels import Judgement
+from nunbit.language import tr
 
 SURE = 0.90  # least probability of the other class for a proposal to relabel
 HELD_OUT = ("test", "val")
@@ -26,7 +27,12 @@ def propose_fixes(
     for suspect in judgement.suspects if judgement else ():
         if suspect.other >= SURE:
             name = pictures.source.class_names[suspect.proposed]
-            reason = f"looks like {name} ({suspect.other:.0%}), not as labelled ({suspect.own:.1%})"
+            reason = tr(
+                "looks like {name} ({other:.0%}), not as labelled ({own:.1%})",
+                name=name,
+                other=suspect.other,
+                own=suspect.own,
+            )
             row = Override(pictures.names[suspect.position], "relabel", name, reason)
             chosen.setdefault(suspect.position, row)
     return list(chosen.values())
@@ -35,7 +41,7 @@ def propose_fixes(
 def _dropped(pictures: Examination, finding: Finding) -> Iterator[tuple[int, str]]:
     """Yield positions of pictures to leave out, with the reason."""
     if finding.kind in ("unreadable", "blank"):
-        notes = finding.notes or ("shows one colour only",) * len(finding.groups)
+        notes = finding.notes or (tr("shows one colour only"),) * len(finding.groups)
         yield from ((group[0], note) for group, note in zip(finding.groups, notes, strict=True))
         return
     for group in finding.groups:
@@ -43,9 +49,11 @@ def _dropped(pictures: Examination, finding: Finding) -> Iterator[tuple[int, str
         kept = (held_out or list(group))[0]
         if finding.kind == "conflicting-labels":
             labels = " and ".join(sorted({pictures.describe(i)["label"] for i in group}))
-            yield from ((i, f"the same picture is in {labels}") for i in group)
+            yield from ((i, tr("the same picture is in {labels}", labels=labels)) for i in group)
         elif finding.kind in ("exact-duplicates", "leak"):
-            yield from ((i, f"the same as {pictures.names[kept]}") for i in group if i != kept)
+            yield from (
+                (i, tr("the same as {name}", name=pictures.names[kept])) for i in group if i != kept
+            )
         elif finding.kind == "near-leak":
             trained = (i for i in group if i not in held_out)
-            yield from ((i, f"looks like {pictures.names[kept]}") for i in trained)
+            yield from ((i, tr("looks like {name}", name=pictures.names[kept])) for i in trained)

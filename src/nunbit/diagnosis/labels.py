@@ -12,8 +12,9 @@ import numpy as np
 
 from nunbit.diagnosis.examination import Examination, Floats, Ints
 from nunbit.diagnosis.features import Features
-from nunbit.diagnosis.findings import Finding, singles, some
+from nunbit.diagnosis.findings import Finding, singles
 from nunbit.diagnosis.folds import out_of_fold
+from nunbit.language import tr, trn
 
 COMPONENTS = 256  # principal components
 PENALTY = 2.0  # inverse, as scikit-learn's C, for features of mean length 1; measured on flowers
@@ -93,10 +94,20 @@ def check_labels(pictures: Examination, judgement: Judgement) -> list[Finding]:
         Finding(
             "label-suspect",
             "warning",
-            f"{some(len(judgement.suspects), 'label is', 'labels are')} probably wrong",
-            f"look at them: the classifiers are right for {judgement.accuracy:.0%} of the pictures",
+            trn(
+                "{count} label is probably wrong",
+                "{count} labels are probably wrong",
+                len(judgement.suspects),
+            ),
+            tr(
+                "look at them: the classifiers are right for {accuracy:.0%} of the pictures",
+                accuracy=judgement.accuracy,
+            ),
             singles([suspect.position for suspect in judgement.suspects]),
-            tuple(f"looks like {names[s.proposed]} ({s.other:.0%})" for s in judgement.suspects),
+            tuple(
+                tr("looks like {name} ({other:.0%})", name=names[s.proposed], other=s.other)
+                for s in judgement.suspects
+            ),
         )
     ]
 

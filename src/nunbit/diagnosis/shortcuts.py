@@ -14,6 +14,7 @@ from nunbit.data.pictures import Track
 from nunbit.diagnosis.examination import Examination, Floats, Ints
 from nunbit.diagnosis.findings import Finding
 from nunbit.diagnosis.folds import out_of_fold
+from nunbit.language import mark, tr
 from nunbit.metrics import Z_95
 
 TREES = {"n_estimators": 40, "max_depth": 8, "min_samples_leaf": 5, "random_state": 0}
@@ -68,7 +69,7 @@ def measure_cues(pictures: Examination, rows: Ints, folds: Ints, track: Track) -
     cues = []
     if len(names) > 1:
         groups = list(_cue_groups(pictures, rows))
-        for name, least, values in track(groups, len(groups), "looking for shortcuts"):
+        for name, least, values in track(groups, len(groups), tr("looking for shortcuts")):
             if (values == values[:1]).all():
                 continue
             said = out_of_fold(
@@ -88,13 +89,23 @@ def check_cues(cues: list[Cue]) -> list[Finding]:
         if cue.is_shortcut:
             low, high = cue.ci95
             gives = (
-                f" and gives away {', '.join(map(repr, cue.given_away))}" if cue.given_away else ""
+                tr(" and gives away {classes}", classes=", ".join(map(repr, cue.given_away)))
+                if cue.given_away
+                else ""
             )
-            message = (
-                f"the {cue.name} alone predicts the class with {cue.accuracy:.0%} "
-                f"({low:.0%} to {high:.0%}; guessing: {cue.chance:.0%}){gives}"
+            message = tr(
+                "the {name} alone predicts the class with {accuracy:.0%} ({low:.0%} to "
+                "{high:.0%}; guessing: {chance:.0%}){gives}",
+                name=tr(cue.name),
+                accuracy=cue.accuracy,
+                low=low,
+                high=high,
+                chance=cue.chance,
+                gives=gives,
             )
-            advice = "a network may learn this and not the subject: make the classes alike in it"
+            advice = tr(
+                "a network may learn this and not the subject: make the classes alike in it"
+            )
             found.append(
                 Finding(f"shortcut-{cue.name.replace(' ', '-')}", "warning", message, advice)
             )
@@ -121,28 +132,28 @@ def _cue_groups(pictures: Examination, rows: Ints) -> Iterator[tuple[str, float,
     files = [pictures.files[i] for i in pictures.readable[rows]]
     facts = [file for file in files if file is not None]
     if len(facts) == len(files):
-        yield "file size", PICTURE_SKILL, _table([np.log(f.num_bytes)] for f in facts)
+        yield mark("file size"), PICTURE_SKILL, _table([np.log(f.num_bytes)] for f in facts)
         yield (
-            "shape",
+            mark("shape"),
             FILE_SKILL,
             _table([np.log(f.width), np.log(f.height), np.log(f.width / f.height)] for f in facts),
         )
         kinds = sorted({(f.kind, f.mode) for f in facts})
         yield (
-            "file type",
+            mark("file type"),
             FILE_SKILL,
             _table(
                 [float((f.kind, f.mode) == kind) for kind in kinds] + [f.is_turned] for f in facts
             ),
         )
-        yield "JPEG quality", FILE_SKILL, _table([f.jpeg_quality] for f in facts)
+        yield mark("JPEG quality"), FILE_SKILL, _table([f.jpeg_quality] for f in facts)
     images = pictures.images
     batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
     means = [images[at].mean(axis=(1, 2), dtype=np.float32) for at in batches]
-    yield "mean colour", PICTURE_SKILL, np.concatenate(means)
+    yield mark("mean colour"), PICTURE_SKILL, np.concatenate(means)
     if min(images.shape[1:3]) >= LEAST_SIDE:
         borders = np.concatenate([_border(images[at].astype(np.float32)) for at in batches])
-        yield "border", PICTURE_SKILL, borders
+        yield mark("border"), PICTURE_SKILL, borders
 
 
 def _table(rows: Iterator[list[float]]) -> Floats:

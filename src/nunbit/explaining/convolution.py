@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from nunbit.explaining.drawing import Pixels, to_png
 from nunbit.explaining.explanation import Drawn
+from nunbit.language import tr
 from nunbit.runtime import seeded
 
 SIDE = 32  # pixels, as in the text
@@ -39,6 +40,8 @@ class Example:
 
     name: str
     title: str
+    caption: str
+    """The title in English, for the figure: its font has no Hangul."""
     said: str
     code: str
     output: Tensor
@@ -165,9 +168,15 @@ def draw_convolution(image: Image.Image | None, name: str | None) -> Drawn:
 
 
 def _run(function: Callable[[Tensor], Tensor], x: Tensor) -> Example:
-    title, _, said = inspect.cleandoc(function.__doc__ or "").partition("\n")
+    text = inspect.cleandoc(function.__doc__ or "")
+    title, _, said = tr(text).partition("\n")
     return Example(
-        function.__name__, title.rstrip("."), " ".join(said.split()), source(function), function(x)
+        name=function.__name__,
+        title=title.rstrip("."),
+        caption=text.partition("\n")[0].rstrip("."),
+        said=" ".join(said.split()),
+        code=source(function),
+        output=function(x),
     )
 
 
@@ -219,7 +228,7 @@ def _sheet(examples: list[Example]) -> bytes:
         height, width = example.output.shape[2:]
         axes.imshow(_drawn(example.output), extent=(0, width, height, 0))
         axes.set(xlim=(0, SIDE), ylim=(SIDE, 0))
-        axes.set_title(f"{example.title}\n{example.shape}", fontsize=9)
+        axes.set_title(f"{example.caption}\n{example.shape}", fontsize=9)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, facecolor="white")
     return stream.getvalue()

@@ -11,6 +11,7 @@ from html import escape
 
 from nunbit.explaining.folding import Box, Card, Folded, Node, counted
 from nunbit.explaining.trace import PICTURE, Step, Trace
+from nunbit.language import tr
 
 WIDTH = 480
 CARD_X, CARD_WIDTH = 68, 260
@@ -86,10 +87,10 @@ def draw_network(trace: Trace, folded: Folded, title: str) -> str:
         title: for readers who cannot see it.
     """
     drawing = _Drawing(trace, folded, y=8)
-    _terminal(drawing, "picture", trace.picture)
+    _terminal(drawing, tr("picture"), trace.picture)
     for node in folded.nodes:
         _place(drawing, node, 0)
-    _terminal(drawing, "one score for each class", drawing.shape)
+    _terminal(drawing, tr("one score for each class"), drawing.shape)
     lines = _straight_lines(drawing) + _skips(drawing)
     body = "\n".join([*drawing.back, *lines, *drawing.front])
     height = math.ceil(drawing.y)
@@ -141,7 +142,7 @@ def _box_title(box: Box, x: float, top: float) -> list[str]:
         pill = KIND_CHARACTER * len(words) + 12
         found += [_rect("conv", start, top + 5, pill, 18, 9),
                   _text("kind", start + 6, top + 18, words)]  # fmt: skip
-    count = "one set of weights" if box.is_shared else _count(box.parameters)
+    count = tr("one set of weights") if box.is_shared else _count(box.parameters)
     return [*found, _text("soft", CARD_X + CARD_WIDTH, top + 18, count, end=True)]
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from nunbit.errors import CannotCreateError
+from nunbit.pages.environment import page_environment
 from nunbit.storage import atomic_write, make_folder
 
 PAGE = "explanation.html"
@@ -27,12 +26,7 @@ class Drawn:
 
     def add_page(self, template: str, **values: Any) -> None:
         """Fill a template with values and with the files so far, and add it as the first file."""
-        environment = Environment(
-            loader=PackageLoader("nunbit.explaining"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        environment = page_environment("nunbit.explaining")
         uris = {name: _uri(data) for name, data in self.files.items() if name.endswith(".png")}
         page = environment.get_template(template).render(pictures=uris, **values)
         self.files = {PAGE: page.encode(), **self.files}
@@ -85,7 +79,9 @@ def claim_folder(out: Path | None, default: Path) -> Path:
     else:
         folder = out
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CannotCreateError(f"{folder} exists and is not empty; choose another --out")
+            raise CannotCreateError(
+                "{folder} exists and is not empty; choose another --out", folder=folder
+            )
     make_folder(folder)
     return folder
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.explaining.trace import Trace
+from nunbit.language import tr
 
 WEIGHTED = ("conv", "linear")
 
@@ -32,19 +33,28 @@ def cam_layer(model: nn.Module, found: Trace, wanted: str | None) -> CamLayer:
     names = dict(found.map_layers)
     if wanted is not None:
         if wanted not in names:
-            raise UsageError(f"no layer '{wanted}' with feature maps; {_near(wanted, names)}")
+            raise UsageError(
+                "no layer '{wanted}' with feature maps; {near}",
+                wanted=wanted,
+                near=_near(wanted, names),
+            )
         return CamLayer(wanted)
     if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        return CamLayer(reason="this network has no convolution, so that there are no maps")
+        return CamLayer(reason=tr("this network has no convolution, so that there are no maps"))
     if not names:
-        return CamLayer(reason="no layer gives maps of more than one pixel a side")
+        return CamLayer(reason=tr("no layer gives maps of more than one pixel a side"))
     name, at = found.map_layers[-1]
     weighted = [i for i, step in enumerate(found.steps) if step.operation.role in WEIGHTED]
     after = sum(i > at for i in weighted)
     if 2 * after > len(weighted):
         return CamLayer(
-            reason=f"after the last maps ('{name}') come {after} of {len(weighted)} layers with "
-            "weights, so that the maps say little of the classes; choose others with --layer"
+            reason=tr(
+                "after the last maps ('{name}') come {after} of {count} layers with weights, "
+                "so that the maps say little of the classes; choose others with --layer",
+                name=name,
+                after=after,
+                count=len(weighted),
+            )
         )
     return CamLayer(name)
 
@@ -65,4 +75,4 @@ def first_weight(model: nn.Module, found: Trace) -> tuple[str, Tensor] | None:
 
 
 def _near(wanted: str, names: Mapping[str, int]) -> str:
-    return did_you_mean(wanted, names) if names else "there are none"
+    return did_you_mean(wanted, names) if names else tr("there are none")

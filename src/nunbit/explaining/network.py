@@ -10,6 +10,7 @@ from nunbit.explaining.diagram import draw_network
 from nunbit.explaining.explanation import Drawn
 from nunbit.explaining.folding import fold
 from nunbit.explaining.trace import Step, Trace, trace
+from nunbit.language import tr
 from nunbit.models.summary import BYTES_PER_MB, count_parameters
 
 DIAGRAM = "architecture.svg"
@@ -31,7 +32,14 @@ def draw_architecture(name: str, model: nn.Module, channels: int, size: tuple[in
     drawn = Drawn(
         files={DIAGRAM: diagram.encode()},
         facts={"model": name, **numbers, "layers": layer_facts(steps)},
-        lines=[f"{name}: {numbers['parameters']:,} parameters, {len(steps.steps)} steps"],
+        lines=[
+            tr(
+                "{name}: {parameters:,} parameters, {steps} steps",
+                name=name,
+                parameters=numbers["parameters"],
+                steps=len(steps.steps),
+            )
+        ],
     )
     rows = layer_rows(steps)
     drawn.add_page(
@@ -43,7 +51,7 @@ def draw_architecture(name: str, model: nn.Module, channels: int, size: tuple[in
 
 def diagram_of(name: str, found: Trace) -> str:
     """Return a network's diagram as SVG."""
-    return draw_network(found, fold(found), f"Architecture of {name}")
+    return draw_network(found, fold(found), tr("Architecture of {name}", name=name))
 
 
 def numbers_of(model: nn.Module, found: Trace) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from nunbit.explaining.convolution import source
 from nunbit.explaining.explanation import Drawn
+from nunbit.language import mark, tr
 
 QUESTIONS = {
-    "has_gradient": "has a gradient?",
-    "is_updated": "updated by the optimizer?",
-    "is_saved": "saved in state_dict()?",
-    "is_moved": "moved by .to()?",
+    "has_gradient": mark("has a gradient?"),
+    "is_updated": mark("updated by the optimizer?"),
+    "is_saved": mark("saved in state_dict()?"),
+    "is_moved": mark("moved by .to()?"),
 }
 
 
@@ -50,12 +51,12 @@ class Answer:
     is_saved: bool
     is_moved: bool
 
-    def words(self) -> list[str]:
+    def says(self) -> list[bool]:
         """Return yes or no for each question."""
-        return ["yes" if getattr(self, name) else "no" for name in QUESTIONS]
+        return [getattr(self, name) for name in QUESTIONS]
 
 
-KINDS = {"weight": "Parameter", "offset": "Buffer", "scale": "plain tensor"}
+KINDS = {"weight": "Parameter", "offset": "Buffer", "scale": mark("plain tensor")}
 
 
 def ask() -> list[Answer]:
@@ -96,7 +97,12 @@ def draw_linear() -> Drawn:
         "saved": list(layer.state_dict()),
         "before": source(Linear.__init__), "forward": source(Linear.forward),
     }  # fmt: skip
-    rows = [["", *QUESTIONS.values()], *([a.kind, *a.words()] for a in answers)]
+    questions = [tr(question) for question in QUESTIONS.values()]
+    words = {True: tr("yes"), False: tr("no")}
+    rows = [
+        ["", *questions],
+        *([tr(a.kind), *(words[is_so] for is_so in a.says())] for a in answers),
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     drawn = Drawn(
         files={"linear.md": _markdown(rows).encode()},
@@ -107,7 +113,7 @@ def draw_linear() -> Drawn:
         },
         lines=["  ".join(f"{w:<{n}}" for w, n in zip(row, widths, strict=True)) for row in rows],
     )
-    drawn.add_page("linear.html", answers=answers, questions=list(QUESTIONS.values()), run=run)
+    drawn.add_page("linear.html", answers=answers, questions=questions, run=run)
     return drawn
 
 

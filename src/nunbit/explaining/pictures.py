@@ -18,6 +18,7 @@ from nunbit.explaining.layers import cam_layer, first_weight
 from nunbit.explaining.network import DIAGRAM, diagram_of, layer_facts, layer_rows, numbers_of
 from nunbit.explaining.portrait import Subject, Track, black, portray, subjects_of
 from nunbit.explaining.trace import Trace, trace
+from nunbit.language import tr
 from nunbit.runtime import limited_threads
 
 MAX_DRAWN = 8  # pictures; a page of more is slow to open and nobody looks at it
@@ -60,7 +61,9 @@ def draw_pictures(
         "pictures": [page["facts"] for page in said], "layers": _facts(found, measured),
     }  # fmt: skip  # for JSON
     drawn.lines += [f"{s.name}: {s.top[0][0]} ({s.top[0][1]:.1%})" for s in subjects[:MAX_DRAWN]]
-    drawn.lines += [f"no Grad-CAM: {cam.reason}"] if cam.reason and subjects else []
+    drawn.lines += (
+        [tr("no Grad-CAM: {reason}", reason=cam.reason)] if cam.reason and subjects else []
+    )
     _add_network(
         drawn, found, first_weight(model, found), title=title, name=name, numbers=numbers, cam=cam,
         recipe=classifier.card.get("recipe"), source=_source(classifier), pages=said,

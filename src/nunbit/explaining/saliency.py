@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.evaluation import eval_mode
+from nunbit.language import tr
 
 BATCH = 16  # pictures per pass; a CPU gains nothing from more
 # Steps are doubled until the sum is right within 1 %, as the paper's section 5 advises.
@@ -153,7 +154,7 @@ def occlusion(
     batches = [squares[i : i + BATCH] for i in range(0, len(squares), BATCH)]
     with torch.no_grad(), eval_mode(model):
         before = lowest = _log_odds(model(x), target)[0]
-        for batch in track(batches, len(batches), "covering parts"):
+        for batch in track(batches, len(batches), tr("covering parts")):
             covered = x.repeat(len(batch), 1, 1, 1)
             for picture, (rows, columns) in zip(covered, batch, strict=True):
                 picture[:, rows, columns] = fill

@@ -17,6 +17,7 @@ from nunbit.explaining.explanation import Drawn, Explanation, claim_folder, writ
 from nunbit.explaining.network import draw_architecture
 from nunbit.explaining.parameters import draw_linear
 from nunbit.explaining.pictures import draw_pictures
+from nunbit.language import tr
 from nunbit.models.registry import build_model, list_models
 from nunbit.recipes import LESSONS
 from nunbit.values import Setting, typed
@@ -57,8 +58,10 @@ class Options:
         given = {"layer": self.layer, "classes": self.classes, "settings": self.settings or None}
         for name in names:
             if given[name] is not None:
-                what = f"--{next(iter(self.settings))}" if name == "settings" else f"--{name}"
-                raise UsageError(f"{what} does not apply to {subject}")
+                option = f"--{next(iter(self.settings))}" if name == "settings" else f"--{name}"
+                raise UsageError(
+                    "{option} does not apply to {subject}", option=option, subject=subject
+                )
 
 
 Track = Callable[..., Iterator[Any]]
@@ -83,7 +86,9 @@ def explain_subject(
         default, draw = path, _run  # loading it says what is wrong with it
     else:
         near = did_you_mean(name, known)
-        raise MissingInputError(f"no run, model file, network or lesson '{name}'; {near}")
+        raise MissingInputError(
+            "no run, model file, network or lesson '{name}'; {near}", name=name, near=near
+        )
     drawn = draw(name, images, options, track)
     return write(drawn, claim_folder(out, default))
 
@@ -93,7 +98,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _run(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
-    options.refuse("a run, which knows its network", "classes", "settings")
+    options.refuse(tr("a run, which knows its network"), "classes", "settings")
     classifier = load_classifier(name)
     p = classifier.preprocess
     with quiet_pillow():
@@ -107,19 +112,25 @@ def _run(name: str, images: Sequence[Picture], options: Options, track: Track) -
 
 def _network(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
     del track
-    options.refuse("a network without a run", "layer")
+    options.refuse(tr("a network without a run"), "layer")
     if images:
         raise UsageError(
-            f"'{name}' is a network without trained weights; train it (nunbit train --model {name})"
-            ", then: nunbit explain RUN IMAGE..."
+            "'{name}' is a network without trained weights; train it (nunbit train "
+            "--model {name}), then: nunbit explain RUN IMAGE...",
+            name=name,
         )
     classes = 2 if options.classes is None else options.classes
     if not 1 <= classes <= MOST_CLASSES:
-        raise UsageError(f"classes is {classes}; allowed: 1 to {MOST_CLASSES}")
+        raise UsageError(
+            "classes is {classes}; allowed: 1 to {most_classes}",
+            classes=classes,
+            most_classes=MOST_CLASSES,
+        )
     for setting in options.settings:
         if setting not in ("data.size", "data.channels") and not setting.startswith("model."):
             raise UsageError(
-                f"'{setting}' is not used by explain; allowed: size, channels, model.*"
+                "'{setting}' is not used by explain; allowed: size, channels, model.*",
+                setting=setting,
             )
     config = RunConfig(model=ModelConfig(name=name)).override(options.settings)
     channels = config.data.channels or 3
@@ -139,7 +150,9 @@ def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track
     options.refuse("a lesson", "layer", "classes", "settings")
     most = 1 if name == "basics/convolution" else 0
     if len(images) > most:
-        raise UsageError(f"{name} takes {'one picture' if most else 'no pictures'}")
+        raise UsageError(
+            "{name} takes {what}", name=name, what=tr("one picture") if most else tr("no pictures")
+        )
     if name == "basics/linear":
         return draw_linear()
     with quiet_pillow():
@@ -173,4 +186,4 @@ def _opened(name: str, picture: Picture, mode: Mode, near_side: int = 0) -> Imag
             return decode(source, mode, near_side)
         return to_mode(array_to_image(picture), mode)
     except (BadPictureError, OSError) as error:
-        raise DataError(f"{name} cannot be read: {error}") from error
+        raise DataError("{name} cannot be read: {error}", name=name, error=error) from error

@@ -16,6 +16,7 @@ from nunbit.data.pictures import Item, Source, as_image
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
 from nunbit.features import FeatureSource, count_known
+from nunbit.language import tr
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.start import load_weights, preprocess_of
 
@@ -55,7 +56,9 @@ def parse_budget(text: str) -> float:
     except (ValueError, KeyError):
         seconds = 0.0
     if not 1 <= seconds <= LONGEST_SECONDS:
-        raise UsageError(f"budget is {text!r}; allowed: a time of 1s to 1000h, such as 90s or 10m")
+        raise UsageError(
+            "budget is {value!r}; allowed: a time of 1s to 1000h, such as 90s or 10m", value=text
+        )
     return seconds
 
 
@@ -106,19 +109,36 @@ def choose_strategy(
     pictures = sum(map(len, source.parts.values()))
     sizes = [own.height] if config.data.size else _sizes(own, source)
     probe = _largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
-    say(
-        f"{config.model.name} at {probe.size} pixels: {1 / probe.forward_seconds:.0f} pictures/s "
-        f"here; features of {probe.fresh:,} of {pictures:,} pictures, about {probe.seconds:.0f} s"
-    )
+    say(_describe(config.model.name, probe, pictures))
     chosen = config if probe.size == own.height else config.override({"data.size": probe.size})
     epoch = pictures * probe.forward_seconds * UPDATE_COST
     affordable = int((RESERVE * budget_seconds - probe.seconds) / epoch)
     if wish == "head" or (wish == "auto" and affordable < EPOCHS[0]):
-        say(f"only the last layer: an epoch of all layers would take {epoch:.0f} s")
+        say(tr("only the last layer: an epoch of all layers would take {epoch:.0f} s", epoch=epoch))
         return chosen
     epochs = min(max(affordable, EPOCHS[0]), EPOCHS[1])
-    say(f"then {epochs} epochs of all layers, about {epochs * epoch:.0f} s")
+    say(
+        tr(
+            "then {epochs} epochs of all layers, about {seconds:.0f} s",
+            epochs=epochs,
+            seconds=epochs * epoch,
+        )
+    )
     return _full(chosen, epochs)
+
+
+def _describe(name: str, probe: Probe, pictures: int) -> str:
+    """Say what a probe found."""
+    return tr(
+        "{name} at {size} pixels: {forward_seconds:.0f} pictures/s here; features of "
+        "{fresh:,} of {pictures:,} pictures, about {seconds:.0f} s",
+        name=name,
+        size=probe.size,
+        forward_seconds=1 / probe.forward_seconds,
+        fresh=probe.fresh,
+        pictures=pictures,
+        seconds=probe.seconds,
+    )
 
 
 def _largest_that_fits(
@@ -142,8 +162,11 @@ def _largest_that_fits(
         if probe.seconds <= limit_seconds or config.data.size:
             return probe
     raise UsageError(
-        f"the pictures need about {probe.seconds:.0f} s even at {size} pixels; "
-        f"give a budget of {1.2 * probe.seconds / RESERVE:.0f}s or more"
+        "the pictures need about {seconds:.0f} s even at {size} pixels; give a "
+        "budget of {least:.0f}s or more",
+        seconds=probe.seconds,
+        size=size,
+        least=1.2 * probe.seconds / RESERVE,
     )
 
 

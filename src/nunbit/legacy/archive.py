@@ -15,12 +15,13 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from nunbit.errors import DataError, MissingInputError, StorageError
+from nunbit.errors import DataError, ExplainedError, MissingInputError, StorageError
+from nunbit.language import mark, tr
 
 MAX_BYTES = 4 << 30
 MAX_PICKLE_BYTES = 8 << 20  # of the pickle, and of the zip's list; ten thousand tensors need one
 CHUNK_BYTES = 1 << 20
-SAVE_AGAIN = "where it is trusted, save it again: torch.save(model.state_dict(), FILE)"
+SAVE_AGAIN = mark("where it is trusted, save it again: torch.save(model.state_dict(), FILE)")
 KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 ALLOWED_NAMES = frozenset(
     {
@@ -37,7 +38,7 @@ FOREIGN_OPCODES = frozenset(
 )
 
 
-class RefusedError(ValueError):
+class RefusedError(ExplainedError, ValueError):
     """A file that is no plain state dict; the text is the reason, without the file's name."""
 
 
@@ -53,15 +54,17 @@ def snapshot(path: Path, copy: Path) -> str:
         # O_NONBLOCK: opening a FIFO would wait for ever.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise MissingInputError(f"no file {path}") from None
+        raise MissingInputError("no file {path}", path=path) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise DataError(f"{path} is a link; name the file that it leads to") from None
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+            raise DataError("{path} is a link; name the file that it leads to", path=path) from None
+        raise StorageError(
+            "cannot read {path}: {strerror}", path=path, strerror=error.strerror
+        ) from error
     info = os.fstat(handle)
     if not stat.S_ISREG(info.st_mode):
         os.close(handle)
-        raise DataError(f"{path} is not a regular file")
+        raise DataError("{path} is not a regular file", path=path)
     with os.fdopen(handle, "rb") as file:
         return _copy(file, path, copy, info.st_size)
 
@@ -69,7 +72,12 @@ def snapshot(path: Path, copy: Path) -> str:
 def _copy(file: IO[bytes], path: Path, copy: Path, size: int) -> str:
     """Copy a file of `size` bytes and return the sha256 of the copy."""
     if size > MAX_BYTES:
-        raise DataError(f"{path} has {size / 1e9:.1f} GB; allowed: {MAX_BYTES / 1e9:.1f} GB")
+        raise DataError(
+            "{path} has {size:.1f} GB; allowed: {max_bytes:.1f} GB",
+            path=path,
+            size=size / 1000000000.0,
+            max_bytes=MAX_BYTES / 1000000000.0,
+        )
     total = hashlib.sha256()
     try:
         with copy.open("xb") as target:
@@ -78,7 +86,9 @@ def _copy(file: IO[bytes], path: Path, copy: Path, size: int) -> str:
                 total.update(chunk)
                 target.write(chunk)
     except OSError as error:
-        raise StorageError(f"cannot copy {path}: {error.strerror or error}") from error
+        raise StorageError(
+            "cannot copy {path}: {strerror}", path=path, strerror=error.strerror or error
+        ) from error
     return total.hexdigest()
 
 
@@ -98,7 +108,7 @@ def check_archive(path: Path) -> None:
         try:
             program = archive.read(pickled)
         except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:
-            raise RefusedError(f"{pickled.filename!r} is damaged") from error
+            raise RefusedError("{filename!r} is damaged", filename=pickled.filename) from error
     _check_pickle(program)
 
 
@@ -109,7 +119,7 @@ class _BoundedFile(io.FileIO):
         """Read as a file does, or refuse."""
         wanted = os.fstat(self.fileno()).st_size - self.tell() if size is None or size < 0 else size
         if wanted > MAX_PICKLE_BYTES:
-            raise zipfile.BadZipFile("a list of entries that is too long")
+            raise zipfile.BadZipFile(tr("a list of entries that is too long"))
         return super().read(wanted) or b""
 
 
@@ -119,22 +129,33 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> zipfile.ZipInfo
     if len(set(names)) != len(names):
         raise RefusedError("two entries have one name")
     if any(name.split("/")[1:2] in (["code"], ["constants.pkl"]) for name in names):
-        raise RefusedError(f"it is a TorchScript program; {SAVE_AGAIN}")
+        raise RefusedError("it is a TorchScript program; {advice}", advice=tr(SAVE_AGAIN))
     for entry in entries:
         parts = entry.filename.split("/")
         if parts[0] == "" or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
-            raise RefusedError(f"the entry {entry.filename[:80]!r} leads out of the archive")
+            raise RefusedError(
+                "the entry {filename!r} leads out of the archive", filename=entry.filename[:80]
+            )
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-            raise RefusedError(f"the entry {entry.filename[:80]!r} is compressed; {SAVE_AGAIN}")
+            raise RefusedError(
+                "the entry {filename!r} is compressed; {advice}",
+                filename=entry.filename[:80],
+                advice=tr(SAVE_AGAIN),
+            )
         if entry.flag_bits & 1:
-            raise RefusedError(f"the entry {entry.filename[:80]!r} is encrypted")
+            raise RefusedError("the entry {filename!r} is encrypted", filename=entry.filename[:80])
     if sum(entry.file_size for entry in entries) > size:
         raise RefusedError("its entries claim more bytes than the file has")
     pickles = [entry for entry in entries if entry.filename.split("/")[-1] == "data.pkl"]
     if len(pickles) != 1 or len({name.split("/")[0] for name in names}) != 1:
-        raise RefusedError(f"it is a zip archive that torch.save did not write; {SAVE_AGAIN}")
+        raise RefusedError(
+            "it is a zip archive that torch.save did not write; {advice}", advice=tr(SAVE_AGAIN)
+        )
     if pickles[0].file_size > MAX_PICKLE_BYTES:
-        raise RefusedError(f"its pickle is larger than {MAX_PICKLE_BYTES >> 20} MB")
+        raise RefusedError(
+            "its pickle is larger than {max_pickle_bytes} MB",
+            max_pickle_bytes=MAX_PICKLE_BYTES >> 20,
+        )
     return pickles[0]
 
 
@@ -143,10 +164,16 @@ def _check_pickle(program: bytes) -> None:
     try:
         for opcode, argument, _ in pickletools.genops(program):
             if opcode.name in FOREIGN_OPCODES:
-                raise RefusedError(f"its pickle uses {opcode.name}; {SAVE_AGAIN}")
+                raise RefusedError(
+                    "its pickle uses {name}; {advice}", name=opcode.name, advice=tr(SAVE_AGAIN)
+                )
             if opcode.name == "GLOBAL" and argument not in ALLOWED_NAMES:
                 name = str(argument).replace(" ", ".")[:80]
-                raise RefusedError(f"its pickle names {name!r}, not just tensors; {SAVE_AGAIN}")
+                raise RefusedError(
+                    "its pickle names {name!r}, not just tensors; {advice}",
+                    name=name,
+                    advice=tr(SAVE_AGAIN),
+                )
     except RefusedError:
         raise
     except (ValueError, IndexError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
@@ -158,11 +185,13 @@ def _what_it_is(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
-        return "it is empty"
+        return tr("it is empty")
     if start.startswith(b"PK\x03\x04"):
-        return "it is cut off or damaged"
+        return tr("it is cut off or damaged")
     if start.startswith(b"\x80") or start[257:262] == b"ustar":
-        return f"it is a pickle or an archive of torch before 1.6; {SAVE_AGAIN}"
+        return tr(
+            "it is a pickle or an archive of torch before 1.6; {advice}", advice=tr(SAVE_AGAIN)
+        )
     if start.startswith(b"version https://git-lfs"):
-        return "it is a git-lfs pointer; run git lfs pull"
-    return "it is no file of torch.save"
+        return tr("it is a git-lfs pointer; run git lfs pull")
+    return tr("it is no file of torch.save")

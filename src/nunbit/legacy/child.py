@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from nunbit.language import tr
 from nunbit.legacy.archive import SAVE_AGAIN, RefusedError
 
 REFUSED = 65
@@ -52,7 +53,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         body = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # a damaged pickle raises anything
         reason = str(error).split("\n")[0][:120]
-        raise RefusedError(f"torch cannot read it as plain weights ({reason})") from error
+        raise RefusedError(
+            "torch cannot read it as plain weights ({reason})", reason=reason
+        ) from error
     tensors = _unwrapped(body)
     _check_tensors(tensors, path.stat().st_size)
     return {name: t.detach().contiguous().clone() for name, t in _bare_names(tensors).items()}
@@ -64,7 +67,9 @@ def _unwrapped(body: Any) -> dict[str, Any]:
         inner = next((body[key] for key in WRAPPERS if isinstance(body.get(key), dict)), body)
         if inner and all(isinstance(name, str) for name in inner):
             return dict(inner)
-    raise RefusedError(f"it holds no dictionary of names and tensors; {SAVE_AGAIN}")
+    raise RefusedError(
+        "it holds no dictionary of names and tensors; {advice}", advice=tr(SAVE_AGAIN)
+    )
 
 
 def _check_tensors(tensors: dict[str, Any], size: int) -> None:
@@ -74,13 +79,27 @@ def _check_tensors(tensors: dict[str, Any], size: int) -> None:
         label = repr(name[:80])
         if not isinstance(tensor, Tensor):
             kind = type(tensor).__name__
-            raise RefusedError(f"{label} is of type {kind}, not a tensor; {SAVE_AGAIN}")
+            raise RefusedError(
+                "{label} is of type {kind}, not a tensor; {advice}",
+                label=label,
+                kind=kind,
+                advice=tr(SAVE_AGAIN),
+            )
         is_plain = tensor.layout is torch.strided and not tensor.is_quantized
         if not is_plain or tensor.is_complex() or tensor.device.type != "cpu":
-            raise RefusedError(f"{label} is {tensor.layout} {tensor.dtype}; allowed: dense numbers")
+            raise RefusedError(
+                "{label} is {layout} {dtype}; allowed: dense numbers",
+                label=label,
+                layout=tensor.layout,
+                dtype=tensor.dtype,
+            )
         total += tensor.numel() * tensor.itemsize
         if tensor.numel() * tensor.itemsize > size:
-            raise RefusedError(f"{label} claims {tensor.numel():,} numbers; the file has fewer")
+            raise RefusedError(
+                "{label} claims {numel:,} numbers; the file has fewer",
+                label=label,
+                numel=tensor.numel(),
+            )
     if total > max(4 * size, SHARED_BYTES):
         raise RefusedError("its tensors share their memory too often")
 

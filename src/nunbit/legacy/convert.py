@@ -18,6 +18,7 @@ from nunbit.bundle import Classifier, require_class_names
 from nunbit.config import ModelConfig, TrainConfig
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import CannotCreateError, DataError, UsageError
+from nunbit.language import tr
 from nunbit.legacy.archive import RefusedError, check_archive, snapshot
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
@@ -65,7 +66,7 @@ def convert(
     """
     require_class_names(class_names or ("any",), UsageError)
     if output.exists():
-        raise CannotCreateError(f"{output} exists already; choose another --output")
+        raise CannotCreateError("{output} exists already; choose another --output", output=output)
     with tempfile.TemporaryDirectory(prefix="nunbit-import-") as name:
         folder = Path(name)
         sha256 = snapshot(weights, folder / "source")
@@ -73,7 +74,9 @@ def convert(
             check_archive(folder / "source")
             read_in_child(folder / "source", folder / "target")
         except RefusedError as error:
-            raise DataError(f"{weights} is refused: {error}") from error
+            raise DataError(
+                "{weights} is refused: {error}", weights=weights, error=error
+            ) from error
         shapes = _shapes(folder / "target")
         known = class_names or [str(i) for i in range(_count_classes(model, preprocess, shapes))]
         module = _build(model, preprocess, len(known))
@@ -105,7 +108,11 @@ def read_in_child(source: Path, target: Path) -> None:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < OLDEST_TORCH:
         needed = ".".join(map(str, OLDEST_TORCH))
-        raise UsageError(f"importing needs torch {needed} or newer; this is {torch.__version__}")
+        raise UsageError(
+            "importing needs torch {needed} or newer; this is {version}",
+            needed=needed,
+            version=torch.__version__,
+        )
     # -P: a torch.py that lies beside the weights is not imported.
     command = [sys.executable, "-P", "-m", "nunbit.legacy.child", str(source), str(target)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -122,10 +129,14 @@ def read_in_child(source: Path, target: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise RefusedError(f"reading it takes more than {TIMEOUT_SECONDS} seconds") from None
+        raise RefusedError(
+            "reading it takes more than {timeout_seconds} seconds", timeout_seconds=TIMEOUT_SECONDS
+        ) from None
     if done.returncode != 0:
         reason = done.stdout.decode(errors="replace")
-        raise RefusedError(reason or "reading it needs more time, memory or rights than weights do")
+        raise RefusedError(
+            reason or tr("reading it needs more time, memory or rights than weights do")
+        )
 
 
 def _build(model: ModelConfig, preprocess: Preprocess, classes: int) -> nn.Module:
@@ -163,29 +174,50 @@ def _require_fit(weights: Path, given: Shapes, needed: Shapes, has_classes: bool
     Raises:
         DataError: naming the first of each kind.
     """
-    faults = [f"{name} is missing" for name in needed if name not in given]
-    faults += [f"{name!r} is foreign" for name in given if name not in needed]
+    faults = [tr("{name} is missing", name=name) for name in needed if name not in given]
+    faults += [tr("{name!r} is foreign", name=name) for name in given if name not in needed]
     faults += [
-        f"{name} is {_say(given[name])}, needed {_say(needed[name])}"
+        tr(
+            "{name} is {given}, needed {needed}",
+            name=name,
+            given=_say(given[name]),
+            needed=_say(needed[name]),
+        )
         for name in needed
         if name in given and given[name] != needed[name]
     ]
     if faults:
         named = "; ".join(fault[:120] for fault in faults[:NAMED_DIFFERENCES])
         count = len(faults) - NAMED_DIFFERENCES
-        more = f"; and {count} more" if count > 0 else ""
-        what = "--model, its options, --size, --channels" + (", --classes" * has_classes)
-        raise DataError(f"{weights} does not fit the network: {named}{more}; check {what}")
+        more = tr("; and {count} more", count=count) if count > 0 else ""
+        what = tr("--model, its options, --size, --channels") + (", --classes" * has_classes)
+        raise DataError(
+            "{weights} does not fit the network: {named}{more}; check {what}",
+            weights=weights,
+            named=named,
+            more=more,
+            what=what,
+        )
 
 
 def _say(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "one number"
+    return "x".join(map(str, shape)) or tr("one number")
 
 
 def _apply(weights: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, own in module.state_dict().items():
         if own.is_floating_point() != tensors[name].is_floating_point():
-            raise DataError(f"{weights}: {name} is {tensors[name].dtype}, needed {own.dtype}")
+            raise DataError(
+                "{weights}: {name} is {given}, needed {needed}",
+                weights=weights,
+                name=name,
+                given=tensors[name].dtype,
+                needed=own.dtype,
+            )
         if not tensors[name].isfinite().all():
-            raise DataError(f"{weights}: {name} has values that are not finite; it is unusable")
+            raise DataError(
+                "{weights}: {name} has values that are not finite; it is unusable",
+                weights=weights,
+                name=name,
+            )
     module.load_state_dict(tensors, strict=True)

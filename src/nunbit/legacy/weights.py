@@ -39,9 +39,9 @@ def read_weights(path: Path) -> Weights:
             read_in_child(copy, target)
             return Weights(path.name, sha256, safetensors.torch.load_file(target))
         except RefusedError as error:
-            raise DataError(f"{path} is refused: {error}") from error
+            raise DataError("{path} is refused: {error}", path=path, error=error) from error
         except SafetensorError as error:
-            raise DataError(f"{path} is damaged: {error}") from error
+            raise DataError("{path} is damaged: {error}", path=path, error=error) from error
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -13,6 +13,7 @@ Shapes: B batch, C channels, H and W pixels, F features, K classes.
 from torch import Tensor, nn
 
 from nunbit.errors import UsageError
+from nunbit.language import tr
 
 
 class Network(nn.Module):
@@ -46,7 +47,10 @@ class Network(nn.Module):
             UsageError: fewer than one class.
         """
         if num_classes < 1:
-            raise UsageError(f"num_classes is {num_classes}; allowed: a whole number from 1")
+            raise UsageError(
+                "num_classes is {num_classes}; allowed: a whole number from 1",
+                num_classes=num_classes,
+            )
         weight = self.get_submodule(self.head_name).weight
         assert isinstance(weight, Tensor)
         head = nn.Linear(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
@@ -69,8 +73,12 @@ def require_side(name: str, image_size: tuple[int, int], least: int) -> None:
     if min(image_size) < least:
         height, width = image_size
         raise UsageError(
-            f"{name} needs {least} pixels a side or more; the pictures are {height}x{width}: "
-            f"set data.size to {least} or more"
+            "{name} needs {least} pixels a side or more; the pictures are "
+            "{height}x{width}: set data.size to {least} or more",
+            name=name,
+            least=least,
+            height=height,
+            width=width,
         )
 
 
@@ -80,6 +88,12 @@ def require_count(option: str, value: int, *, even: bool = False) -> None:
     Raises:
         UsageError: the value cannot be a number of channels or blocks.
     """
-    least, kind = (2, "an even") if even else (1, "a whole")
+    least, kind = (2, tr("an even number")) if even else (1, tr("a whole number"))
     if value < least or value % least:
-        raise UsageError(f"model.{option} is {value}; allowed: {kind} number from {least}")
+        raise UsageError(
+            "model.{option} is {value}; allowed: {kind} from {least}",
+            option=option,
+            value=value,
+            kind=kind,
+            least=least,
+        )

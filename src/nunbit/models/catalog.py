@@ -58,7 +58,9 @@ def find_entry(name: str, sha256: str = "") -> Entry:
         return _timm_entry(inner, tag)
     if zoo == "torchvision":
         return _torchvision_entry(inner, tag, sha256)
-    raise UsageError(f"'{name}' has no pretrained weights; allowed: timm:NAME, torchvision:NAME")
+    raise UsageError(
+        "'{name}' has no pretrained weights; allowed: timm:NAME, torchvision:NAME", name=name
+    )
 
 
 def _timm_entry(name: str, tag: str) -> Entry:
@@ -66,11 +68,13 @@ def _timm_entry(name: str, tag: str) -> Entry:
 
     known = timm.list_models()
     if name not in known:
-        raise UsageError(f"timm has no network '{name}'; {_near(name, known)}")
+        raise UsageError("timm has no network '{name}'; {near}", name=name, near=_near(name, known))
     full = f"{name}.{tag}" if tag else name
     with_weights = timm.list_pretrained(f"{name}.*")
     if not with_weights or (tag and full not in with_weights):
-        raise UsageError(f"timm has no weights '{full}'; {_near(full, with_weights)}")
+        raise UsageError(
+            "timm has no weights '{full}'; {near}", full=full, near=_near(full, with_weights)
+        )
     facts = timm.get_pretrained_cfg(full)
     assert facts is not None  # it is in the list
     return Entry(
@@ -89,7 +93,12 @@ def _timm_preprocess(name: str, facts: Any) -> Preprocess:
     part, mode = facts.crop_pct, facts.crop_mode
     side = math.floor(height / part)  # as timm's transforms_imagenet_eval rounds
     if mode not in RESIZES or (height != width and (mode, part) != ("squash", 1.0)):
-        raise UsageError(f"timm:{name} resizes by '{mode}' to {part}, which nunbit cannot do")
+        raise UsageError(
+            "timm:{name} resizes by '{mode}' to {part}, which nunbit cannot do",
+            name=name,
+            mode=mode,
+            part=part,
+        )
     return Preprocess(
         height=height,
         width=width,
@@ -107,13 +116,20 @@ def _torchvision_entry(name: str, tag: str, sha256: str) -> Entry:
 
     known = zoo.list_models(module=zoo)
     if name not in known:
-        raise UsageError(f"torchvision has no network '{name}'; {_near(name, known)}")
+        raise UsageError(
+            "torchvision has no network '{name}'; {near}", name=name, near=_near(name, known)
+        )
     kinds = zoo.get_model_weights(name)
     weights = {w.name: w for w in kinds if w.meta.get("categories")}
     by_hash = [w.name for w in weights.values() if sha256 and _hash_in(w.url) == sha256[:8]]
     tag = tag or next(iter(by_hash), kinds.DEFAULT.name)
     if tag not in weights:
-        raise UsageError(f"torchvision has no weights '{name}.{tag}'; {_near(tag, weights)}")
+        raise UsageError(
+            "torchvision has no weights '{name}.{tag}'; {near}",
+            name=name,
+            tag=tag,
+            near=_near(tag, weights),
+        )
     chosen = weights[tag]
     data = chosen.transforms()
     preprocess = Preprocess(

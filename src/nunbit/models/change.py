@@ -38,7 +38,7 @@ def change(
     names = [name for name, part in _all_parts(model) if part is owner]
     if len(names) > 1:
         both = " and ".join(f"'{name}'" for name in names[:2])
-        raise UsageError(f"{both} are one object: a change of one would change both")
+        raise UsageError("{both} are one object: a change of one would change both", both=both)
     before = dict(owner._modules)
     try:
         # `_modules` is where nn.Module keeps its children: only there can they change their order.
@@ -52,7 +52,7 @@ def change(
         _set(owner, before)
         if input_shape is not None:
             _require_sound(model, input_shape)
-        raise UsageError(f"with this change {error}; nothing was changed") from error
+        raise UsageError("with this change {error}; nothing was changed", error=error) from error
     except BaseException:
         _set(owner, before)
         raise
@@ -67,9 +67,11 @@ def _require_layer(owner: nn.Module, layer: object) -> None:
     """Refuse what is no layer, and what would contain itself."""
     if not isinstance(layer, nn.Module):
         what = f"{layer.__name__} without ()" if isinstance(layer, type) else repr(layer)[:80]
-        raise UsageError(f"{what} is no layer; pass an nn.Module such as nn.Identity()")
+        raise UsageError("{what} is no layer; pass an nn.Module such as nn.Identity()", what=what)
     if any(part is owner for part in layer.modules()):
-        raise UsageError(f"the new {type(layer).__name__} contains the place that it goes to")
+        raise UsageError(
+            "the new {name} contains the place that it goes to", name=type(layer).__name__
+        )
 
 
 def _require_sound(model: nn.Module, input_shape: Shape) -> None:
@@ -78,7 +80,9 @@ def _require_sound(model: nn.Module, input_shape: Shape) -> None:
         dry_run(model, input_shape)
     except UsageError as error:
         raise UsageError(
-            f"the network did not take {input_shape} before the change either: {error}"
+            "the network did not take {input_shape} before the change either: {error}",
+            input_shape=input_shape,
+            error=error,
         ) from error
 
 
@@ -91,8 +95,10 @@ def _require_one_place(model: nn.Module, layer: nn.Module) -> None:
         if len(names_of[part]) > count:
             places = " and ".join(f"'{name}'" for name in names_of[part][:2])
             raise UsageError(
-                f"one {type(part).__name__} would be at {places} and share its weights: "
-                "pass a new one, or copy.deepcopy(it)"
+                "one {name} would be at {places} and share its weights: pass a new one, or "
+                "copy.deepcopy(it)",
+                name=type(part).__name__,
+                places=places,
             )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.errors import UsageError
+from nunbit.language import tr
 
 # What layers raise for an input that they cannot take; a missing attribute is a removed layer.
 FAULTS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
@@ -65,8 +66,10 @@ def require_classes(model: nn.Module, input_shape: Shape, num_classes: int) -> N
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if shape != (1, num_classes):
         raise UsageError(
-            f"the network gives {shape} for one picture, needed (1, {num_classes}): "
-            f"one output a class; try reset_head(model, {num_classes})"
+            "the network gives {shape} for one picture, needed (1, {num_classes}): one "
+            "output a class; try reset_head(model, {num_classes})",
+            shape=shape,
+            num_classes=num_classes,
         )
 
 
@@ -78,7 +81,9 @@ def require_shape(shape: Shape) -> None:
     """
     is_shape = isinstance(shape, tuple) and all(type(side) is int and side > 0 for side in shape)
     if not shape or not is_shape:
-        raise UsageError(f"input_shape is {shape!r}; allowed: (C, H, W), such as (3, 224, 224)")
+        raise UsageError(
+            "input_shape is {shape!r}; allowed: (C, H, W), such as (3, 224, 224)", shape=shape
+        )
 
 
 def _explain(module: nn.Module, name: str, given: Shape, error: Exception) -> str:
@@ -87,9 +92,11 @@ def _explain(module: nn.Module, name: str, given: Shape, error: Exception) -> st
     axis, needed = _needed(module)
     if needed and (len(given) < abs(axis) or given[axis] != needed):
         wanted = f"(*, {needed}{', *' * (-1 - axis)})"
-        return f"{where} needs {wanted} and is given {given}"
+        return tr(
+            "{where} needs {wanted} and is given {given}", where=where, wanted=wanted, given=given
+        )
     reason = str(error).split("\n")[0][:200]
-    hint = "; put nn.Identity() there" if isinstance(error, AttributeError) else ""
+    hint = tr("; put nn.Identity() there") if isinstance(error, AttributeError) else ""
     return f"{where}, given {given}: {reason}{hint}"
 
 

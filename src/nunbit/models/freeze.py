@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.language import tr
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -56,7 +57,15 @@ class Trainable:
         a, b, c = (max(len(cell[i]) for cell in cells) for i in range(3))
         table = [f"{n:<{a}}  {s:<{b}}  {p:>{c}}  {t}".rstrip() for n, s, p, t in cells]
         share = self.trainable / max(1, self.parameters)
-        return [*table, f"{self.trainable:,} of {self.parameters:,} numbers train ({share:.1%})"]
+        return [
+            *table,
+            tr(
+                "{trainable:,} of {parameters:,} numbers train ({share:.1%})",
+                trainable=self.trainable,
+                parameters=self.parameters,
+                share=share,
+            ),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
@@ -117,8 +126,10 @@ def _set(model: nn.Module, patterns: tuple[str, ...], *, trains: bool) -> list[s
     for pattern in patterns:
         if not any(_matches(name, pattern) for name in names):
             near = did_you_mean(pattern, {part for name in names for part in _with_owners(name)})
-            hint = near if near.startswith("did") else "allowed: names of layers, with *"
-            raise UsageError(f"'{pattern}' matches no layer with parameters; {hint}")
+            hint = near if near.startswith("did") else tr("allowed: names of layers, with *")
+            raise UsageError(
+                "'{pattern}' matches no layer with parameters; {hint}", pattern=pattern, hint=hint
+            )
     found = [name for name in names if any(_matches(name, pattern) for pattern in patterns)]
     matched = [name for name in found if name in parameters]
     for name in matched:

@@ -29,13 +29,17 @@ def find_head(model: nn.Module) -> str:
     if isinstance(head, str):
         return head
     if head:
-        raise UsageError(f"{type(model).__name__} has several heads: {', '.join(head)}")
+        raise UsageError(
+            "{name} has several heads: {head}", name=type(model).__name__, head=", ".join(head)
+        )
     last = ""
     for name, part in model.named_modules():
         if isinstance(part, nn.Linear | nn.Conv2d):
             last = name
     if not last:
-        raise UsageError(f"{type(model).__name__} has no linear layer and no convolution in it")
+        raise UsageError(
+            "{name} has no linear layer and no convolution in it", name=type(model).__name__
+        )
     return last
 
 
@@ -51,7 +55,11 @@ def reset_head(model: nn.Module, num_classes: int, *, input_shape: Shape | None 
         UsageError: a number of classes that cannot be, or a head that is not found or not last.
     """
     if type(num_classes) is not int or not 1 <= num_classes <= WIDEST:
-        raise UsageError(f"num_classes is {num_classes!r}; allowed: a whole number, 1 to {WIDEST}")
+        raise UsageError(
+            "num_classes is {num_classes!r}; allowed: a whole number, 1 to {widest}",
+            num_classes=num_classes,
+            widest=WIDEST,
+        )
     if isinstance(model, Network):
         model.reset_head(num_classes)
     elif callable(reset := getattr(model, "reset_classifier", None)):  # timm's
@@ -75,7 +83,9 @@ def _replace_last(model: nn.Module, num_classes: int, input_shape: Shape | None)
             require_classes(model, input_shape, num_classes)
     except UsageError as error:
         replace(model, name, old)
-        raise UsageError(f"'{name}' is not the last layer: {error}") from error
+        raise UsageError(
+            "'{name}' is not the last layer: {error}", name=name, error=error
+        ) from error
     if hasattr(model, "num_classes"):
         model.num_classes = num_classes  # type: ignore[assignment]  # torchvision's plain number
 

@@ -42,9 +42,13 @@ def initialize(
         UsageError: an unknown method, or a module without convolutions and linear layers.
     """
     if method not in METHODS:
-        raise UsageError(f"no initialisation '{method}'; {did_you_mean(method, METHODS)}")
+        raise UsageError(
+            "no initialisation '{method}'; {hint}",
+            method=method,
+            hint=did_you_mean(method, METHODS),
+        )
     if std < 0:
-        raise UsageError(f"std is {std}; allowed: 0 or more")
+        raise UsageError("std is {std}; allowed: 0 or more", std=std)
     changed = []
     for name, part in module.named_modules():
         if isinstance(part, WEIGHTED):
@@ -55,7 +59,7 @@ def initialize(
     if not changed:
         kind = type(module).__name__
         raise UsageError(
-            f"{kind} has no convolution and no linear layer whose weights could be set"
+            "{kind} has no convolution and no linear layer whose weights could be set", kind=kind
         )
     return changed
 

@@ -27,7 +27,7 @@ def limited_size(most: int) -> Iterator[None]:
         if tensor is not None and threading.get_ident() == thread:
             total += tensor.numel()
         if total > most:
-            raise DataError(f"the network described has more than {most:,} numbers")
+            raise DataError("the network described has more than {most:,} numbers", most=most)
 
     handles = (
         hooks.register_module_parameter_registration_hook(count),

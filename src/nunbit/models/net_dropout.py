@@ -53,5 +53,5 @@ def net_dropout(
     require_count("width", width, even=True)
     require_side("net-dropout", image_size, LEAST_SIDE)
     if not 0 <= dropout < 1:
-        raise UsageError(f"model.dropout is {dropout}; allowed: 0 to below 1")
+        raise UsageError("model.dropout is {dropout}; allowed: 0 to below 1", dropout=dropout)
     return NetDropout(num_classes, in_channels, image_size, width, dropout)

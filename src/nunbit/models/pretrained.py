@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError
+from nunbit.language import tr
 from nunbit.models.catalog import NOT_STATED, Entry, find_entry
 from nunbit.models.registry import build_model
 
@@ -114,21 +115,47 @@ def _load(module: nn.Module, entry: Entry, weights: Weights) -> None:
     """Copy all weights into a network, or refuse them."""
     needed = module.state_dict()
     given = current_names(weights, entry, list(needed))
-    faults = [f"{name} is missing" for name in needed if name not in given]
-    faults += [f"{name!r} is foreign" for name in given if name not in needed]
+    faults = [tr("{name} is missing", name=name) for name in needed if name not in given]
+    faults += [tr("{name!r} is foreign", name=name) for name in given if name not in needed]
     for name, own in needed.items():
         if name not in given:
             continue
         if given[name].shape != own.shape:
-            faults.append(f"{name} is {_say(given[name])}, needed {_say(own)}")
+            faults.append(
+                tr(
+                    "{name} is {given}, needed {needed}",
+                    name=name,
+                    given=_say(given[name]),
+                    needed=_say(own),
+                )
+            )
         elif given[name].is_floating_point() != own.is_floating_point():
-            faults.append(f"{name} is {given[name].dtype}, needed {own.dtype}")
+            faults.append(
+                tr(
+                    "{name} is {given}, needed {needed}",
+                    name=name,
+                    given=given[name].dtype,
+                    needed=own.dtype,
+                )
+            )
         elif not given[name].isfinite().all():
-            raise DataError(f"{weights.file}: {name} has values that are not finite")
+            raise DataError(
+                "{file}: {name} has values that are not finite", file=weights.file, name=name
+            )
     if faults:
         named = "; ".join(fault[:120] for fault in faults[:NAMED_FAULTS])
-        more = f"; and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
-        raise DataError(f"{weights.file} holds no weights of {entry.model}: {named}{more}")
+        more = (
+            tr("; and {count} more", count=len(faults) - NAMED_FAULTS)
+            if len(faults) > NAMED_FAULTS
+            else ""
+        )
+        raise DataError(
+            "{file} holds no weights of {model}: {named}{more}",
+            file=weights.file,
+            model=entry.model,
+            named=named,
+            more=more,
+        )
     module.load_state_dict(given, strict=True)
 
 
@@ -152,4 +179,4 @@ def current_names(weights: Weights, entry: Entry, needed: Sequence[str]) -> dict
 
 
 def _say(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "one number"
+    return "x".join(map(str, tensor.shape)) or tr("one number")

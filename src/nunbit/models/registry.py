@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.language import tr
 from nunbit.values import Setting
 
 Builder = Callable[..., nn.Module]
@@ -88,7 +89,9 @@ def build_model(
 def _own_builder(name: str) -> Builder:
     _import_all()
     if name not in BUILDERS:
-        raise UsageError(f"no network '{name}'; {did_you_mean(name, BUILDERS)}")
+        raise UsageError(
+            "no network '{name}'; {hint}", name=name, hint=did_you_mean(name, BUILDERS)
+        )
     return BUILDERS[name]
 
 
@@ -107,13 +110,23 @@ def _checked(name: str, builder: Builder, args: Mapping[str, Setting]) -> dict[s
     checked: dict[str, Setting] = {}
     for option, value in args.items():
         if option not in known:
-            what = did_you_mean(option, known) if known else "it has no options"
-            raise UsageError(f"network '{name}' has no option '{option}'; {what}")
+            hint = did_you_mean(option, known) if known else tr("it has no options")
+            raise UsageError(
+                "network '{name}' has no option '{option}'; {hint}",
+                name=name,
+                option=option,
+                hint=hint,
+            )
         expected = hints[option]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not expected:
-            raise UsageError(f"model.{option} is {value!r}; allowed: {expected.__name__}")
+            raise UsageError(
+                "model.{option} is {value!r}; allowed: {name}",
+                option=option,
+                value=value,
+                name=expected.__name__,
+            )
         checked[option] = value
     return checked
 
@@ -134,14 +147,21 @@ def _build_from_zoo(
         if name in ("googlenet", "inception_v3"):  # their second outputs are for another loss
             args = {"aux_logits": False, "init_weights": True, **args}
         if in_channels != 3:
-            raise UsageError(f"torchvision:{name} takes colour; add --data.channels 3")
+            raise UsageError("torchvision:{name} takes colour; add --data.channels 3", name=name)
     else:
-        raise UsageError(f"no zoo '{zoo[:80]}'; allowed: timm:NAME, torchvision:NAME")
+        raise UsageError("no zoo '{zoo}'; allowed: timm:NAME, torchvision:NAME", zoo=zoo[:80])
     for option in WEIGHT_OPTIONS & set(args):
-        raise UsageError(f"model.{option} is not allowed: a network's options never name files")
+        raise UsageError(
+            "model.{option} is not allowed: a network's options never name files", option=option
+        )
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3)
-        raise UsageError(f"{zoo} has no network '{name}'; near: {', '.join(near) or 'none'}")
+        raise UsageError(
+            "{zoo} has no network '{name}'; near: {near}",
+            zoo=zoo,
+            name=name,
+            near=", ".join(near) or tr("none"),
+        )
     try:
         model: nn.Module = create(name, num_classes=num_classes, **args)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
@@ -163,7 +183,11 @@ def _require_fit(
     except (RuntimeError, ValueError, AssertionError) as error:
         height, width = image_size
         raise UsageError(
-            f"{name} cannot take pictures of {height}x{width} ({_one_line(error)}); "
-            "set data.size, often 224"
+            "{name} cannot take pictures of {height}x{width} ({one_line}); set "
+            "data.size, often 224",
+            name=name,
+            height=height,
+            width=width,
+            one_line=_one_line(error),
         ) from error
     model.train()

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nunbit.language import tr
+
 BYTES_PER_MB = 1e6
 
 
@@ -40,7 +42,7 @@ class Summary:
         rows = [("layer", "kind", "output", "parameters")]
         for layer in self.layers:
             shape = "x".join(map(str, layer.output_shape))
-            again = f" (called {layer.calls} times)" if layer.calls > 1 else ""
+            again = tr(" (called {calls} times)", calls=layer.calls) if layer.calls > 1 else ""
             rows.append((layer.name, layer.kind + again, shape, f"{layer.parameters:,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         text = [
@@ -51,9 +53,19 @@ class Summary:
         more = ", ..." if len(self.parameter_sizes) > 12 else ""
         return [
             *text,
-            f"{self.parameters:,} parameters ({self.trainable:,} trainable) in [{sizes}{more}]",
-            f"{self.parameters_mb:.2f} MB of weights, {self.activations_mb:.2f} MB of outputs "
-            "for one picture",
+            tr(
+                "{parameters:,} parameters ({trainable:,} trainable) in [{sizes}{more}]",
+                parameters=self.parameters,
+                trainable=self.trainable,
+                sizes=sizes,
+                more=more,
+            ),
+            tr(
+                "{parameters_mb:.2f} MB of weights, {activations_mb:.2f} MB of outputs for "
+                "one picture",
+                parameters_mb=self.parameters_mb,
+                activations_mb=self.activations_mb,
+            ),
         ]
 
     def to_dict(self) -> dict[str, Any]:

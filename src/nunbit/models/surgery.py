@@ -30,7 +30,12 @@ def get(model: nn.Module, name: str) -> nn.Module:
         nearest = did_you_mean(name, names)
         if not nearest.startswith("did"):  # a network may have hundreds of parts
             nearest = f"allowed: {', '.join(known for known in names if '.' not in known)}"
-        raise UsageError(f"{type(model).__name__} has no layer '{name}'; {nearest}") from None
+        raise UsageError(
+            "{name} has no layer '{layer}'; {nearest}",
+            name=type(model).__name__,
+            layer=name,
+            nearest=nearest,
+        ) from None
 
 
 def replace(
@@ -67,11 +72,13 @@ def remove(model: nn.Module, name: str, *, input_shape: Shape | None = None) -> 
     rest: Children = {key: child for key, child in owner._modules.items() if key != leaf}
     if isinstance(owner, ORDERED):
         if not rest:
-            raise UsageError(f"'{name}' is all there is; put nn.Identity() in its place")
+            raise UsageError("'{name}' is all there is; put nn.Identity() in its place", name=name)
         if _has_numbers(owner):
             rest = {str(i): child for i, child in enumerate(rest.values())}
     elif input_shape is None:
-        raise UsageError(f"forward() may use '{name}': add input_shape, or put nn.Identity() there")
+        raise UsageError(
+            "forward() may use '{name}': add input_shape, or put nn.Identity() there", name=name
+        )
     removed = get(model, name)
     change(model, owner, rest, None, input_shape)
     return removed
@@ -106,8 +113,10 @@ def insert(
     owner, leaf = _place(model, after)
     if not isinstance(owner, ORDERED):
         raise UsageError(
-            f"forward() of {type(owner).__name__} decides what follows '{after}': "
-            "replace it by nn.Sequential(it, the new layer)"
+            "forward() of {name} decides what follows '{after}': replace it by "
+            "nn.Sequential(it, the new layer)",
+            name=type(owner).__name__,
+            after=after,
         )
     own = _add(model, owner, layer, (list(owner._modules).index(leaf) + 1, name), input_shape)
     return f"{after.removesuffix(leaf)}{own}"
@@ -140,7 +149,11 @@ def append(
     owner = get(model, container)
     if not isinstance(owner, ORDERED):
         kind = type(owner).__name__
-        raise UsageError(f"'{container}' is a {kind}; allowed: Sequential, ModuleList, ModuleDict")
+        raise UsageError(
+            "'{container}' is a {kind}; allowed: Sequential, ModuleList, ModuleDict",
+            container=container,
+            kind=kind,
+        )
     own = _add(model, owner, layer, (len(owner._modules), name), input_shape)
     return f"{container}.{own}" if container else own
 
@@ -160,9 +173,11 @@ def rename(model: nn.Module, name: str, new_name: str, *, input_shape: Shape | N
     """
     owner, leaf = _place(model, name)
     if isinstance(owner, nn.ModuleList):
-        raise UsageError(f"'{name}' is in a ModuleList: its layers have numbers, not names")
+        raise UsageError(
+            "'{name}' is in a ModuleList: its layers have numbers, not names", name=name
+        )
     if not isinstance(owner, ORDERED) and input_shape is None:
-        raise UsageError(f"forward() may use '{name}': add input_shape to check it")
+        raise UsageError("forward() may use '{name}': add input_shape to check it", name=name)
     _require_free(owner, new_name)
     children = {new_name if k == leaf else k: child for k, child in owner._modules.items()}
     change(model, owner, children, None, input_shape)
@@ -180,7 +195,9 @@ def _add(
     pairs = list(owner._modules.items())
     if _has_numbers(owner):
         if name:
-            raise UsageError(f"the layers there have numbers; leave out the name '{name}'")
+            raise UsageError(
+                "the layers there have numbers; leave out the name '{name}'", name=name
+            )
         name = str(position)
     else:
         _require_free(owner, name)
@@ -207,6 +224,10 @@ def _has_numbers(owner: nn.Module) -> bool:
 
 def _require_free(owner: nn.Module, name: str) -> None:
     if not name or "." in name:
-        raise UsageError(f"the new layer's name is '{name}'; allowed: a word without dots")
+        raise UsageError(
+            "the new layer's name is '{name}'; allowed: a word without dots", name=name
+        )
     if hasattr(owner, name):
-        raise UsageError(f"{type(owner).__name__} has something named '{name}' already")
+        raise UsageError(
+            "{name} has something named '{taken}' already", name=type(owner).__name__, taken=name
+        )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from nunbit.config import RunConfig
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.language import mark
 from nunbit.recipes import birds, cifar10, digits, imagenet, mnist, photos
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -34,8 +35,8 @@ DEFAULTS = {"digits": "digits/cnn", "mnist": "mnist/cnn", "birds": "birds/net"}
 
 # What a learner explains instead of training it: `nunbit explain NAME`.
 LESSONS = {
-    "basics/linear": "A linear layer by hand: what Parameter, Buffer and plain tensor mean.",
-    "basics/convolution": "What a convolution and a pooling do to one picture.",
+    "basics/linear": mark("A linear layer by hand: what Parameter, Buffer and plain tensor mean."),
+    "basics/convolution": mark("What a convolution and a pooling do to one picture."),
 }
 
 
@@ -50,9 +51,11 @@ def get_recipe(name: str | None, source: str | None = None) -> RunConfig:
     if name is None:
         name = DEFAULTS.get(source or "digits", "photos/cnn")
     if name in LESSONS:
-        raise UsageError(f"{name} is a lesson, not a training; write: nunbit explain {name}")
+        raise UsageError(
+            "{name} is a lesson, not a training; write: nunbit explain {name}", name=name
+        )
     if name not in RECIPES:
-        raise UsageError(f"no recipe '{name}'; {did_you_mean(name, RECIPES)}")
+        raise UsageError("no recipe '{name}'; {hint}", name=name, hint=did_you_mean(name, RECIPES))
     config = RECIPES[name]()
     if config.recipe != name:
         raise AssertionError(f"recipe '{name}' calls itself '{config.recipe}'")

@@ -6,6 +6,8 @@ and validation pictures (their validation pictures are CIFAR-10's test split).
 
 from dataclasses import dataclass
 
+from nunbit.language import mark
+
 
 @dataclass(frozen=True)
 class TextFigures:
@@ -24,18 +26,22 @@ TEXTS: dict[str, TextFigures] = {
     "birds/net": TextFigures(0.935, 0.89, (0.15, 0.17)),
     "birds/width": TextFigures(0.96, 0.90),
     "birds/l2": TextFigures(
-        0.50, 0.50, otherwise="the text adds the factor to the penalty; here they are multiplied"
+        0.50,
+        0.50,
+        otherwise=mark("the text adds the factor to the penalty; here they are multiplied"),
     ),
     "birds/dropout": TextFigures(
-        0.90, 0.89, otherwise="the text measures with dropout on; here it is off (eval mode)"
+        0.90, 0.89, otherwise=mark("the text measures with dropout on; here it is off (eval mode)")
     ),
     "birds/batchnorm": TextFigures(
-        0.99, 0.87, otherwise="the text measures in training mode; here with running statistics"
+        0.99,
+        0.87,
+        otherwise=mark("the text measures in training mode; here with running statistics"),
     ),
     "birds/depth": TextFigures(0.96, 0.90),
     "birds/res": TextFigures(0.97, 0.90),
     "birds/resdeep": TextFigures(
-        0.98, 0.88, otherwise="the text uses one block 100 times; here 100 blocks"
+        0.98, 0.88, otherwise=mark("the text uses one block 100 times; here 100 blocks")
     ),
     "cifar10/alexnet": TextFigures(None, 0.7508),
     "cifar10/resnet18": TextFigures(None, 0.8298),

@@ -65,10 +65,14 @@ def report_folder(spec: str, out: Path | None) -> Path:
         number += 1
         folder = FOLDER / f"{name}-{number}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CannotCreateError(f"{folder} exists and is not empty; choose another --out")
+        raise CannotCreateError(
+            "{folder} exists and is not empty; choose another --out", folder=folder
+        )
     data = Path(spec).expanduser()
     if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
-        raise UsageError(f"the report would lie inside the data, in {folder}; choose another --out")
+        raise UsageError(
+            "the report would lie inside the data, in {folder}; choose another --out", folder=folder
+        )
     return folder
 
 

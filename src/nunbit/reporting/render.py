@@ -2,51 +2,22 @@
 
 import base64
 import json
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from nunbit.pages.environment import page_environment
 from nunbit.reporting import svg
 
 NBSP = "\N{NO-BREAK SPACE}"
 
 
 def render(template: str, **facts: Any) -> str:
-    """Return the page that a file in `templates/` makes of the facts.
-
-    Every text of a template goes through `_()` or `{% trans %}` (jinja2's i18n extension), so that
-    a translation can be put in at one place: `_environment`.
-    """
-    return _environment().get_template(template).render(**facts)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("nunbit.reporting"),
-        extensions=["jinja2.ext.i18n"],
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.policies["ext.i18n.trimmed"] = True
-    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]  # from the extension
-    environment.filters |= {
-        "percent": percent,
-        "percents": percents,
-        "count": count,
-        "duration": duration,
-    }
-    environment.globals |= {
-        "line_chart": svg.line_chart,
-        "line": svg.Line,
-        "dot_chart": svg.dot_chart,
-        "interval": svg.interval,
-    }
-    return environment
+    """Return the page that a file in `templates/` makes of the facts."""
+    environment = page_environment("nunbit.reporting")
+    environment.filters |= FILTERS
+    environment.globals |= DRAWINGS
+    return environment.get_template(template).render(**facts)
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -88,3 +59,12 @@ def embedded(data: Any) -> Markup:
 def data_uri(content: bytes, kind: str) -> str:
     """Return the bytes of a picture as an address that needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+FILTERS = {"percent": percent, "percents": percents, "count": count, "duration": duration}
+DRAWINGS = {
+    "line_chart": svg.line_chart,
+    "line": svg.Line,
+    "dot_chart": svg.dot_chart,
+    "interval": svg.interval,
+}

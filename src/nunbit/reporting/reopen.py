@@ -17,6 +17,7 @@ from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError, UsageError
 from nunbit.finished import Finished
+from nunbit.language import tr
 from nunbit.metrics import measure
 from nunbit.progress import Display
 from nunbit.runfolder import (
@@ -44,7 +45,9 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
     """
     with claim_existing(run_dir) as config:
         if not is_finished(run_dir):
-            raise MissingInputError(f"{run_dir} has not ended; go on with: nunbit resume {run_dir}")
+            raise MissingInputError(
+                "{run_dir} has not ended; go on with: nunbit resume {run_dir}", run_dir=run_dir
+            )
         result, epochs = _records(run_dir)
         classifier = _classifier(run_dir, _runtime(config, display))
         dataset = _dataset(run_dir, config, classifier, display)
@@ -69,7 +72,14 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
         )
         now, recorded = finished.test.accuracy, result["test"]["accuracy"]
         if now != recorded:
-            display.say(f"{run_dir}: test accuracy {now:.2%} here; its training had {recorded:.2%}")
+            display.say(
+                tr(
+                    "{run_dir}: test accuracy {now:.2%} here; its training had {recorded:.2%}",
+                    run_dir=run_dir,
+                    now=now,
+                    recorded=recorded,
+                )
+            )
         yield finished
 
 
@@ -87,10 +97,18 @@ def _records(run_dir: Path) -> tuple[dict[str, Any], tuple[EpochResult, ...]]:
         )
         logged = min(len(metrics), len(timings))
         if logged != result["epochs"]:
-            raise ValueError(f"{logged} of {result['epochs']} epochs are in its logs")
+            raise ValueError(
+                tr(
+                    "{logged} of {epochs} epochs are in its logs",
+                    logged=logged,
+                    epochs=result["epochs"],
+                )
+            )
         epochs = [EpochResult(**{**a, **b}) for a, b in zip(metrics, timings, strict=True)]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"the records of {run_dir} cannot be read: {error}") from error
+        raise DataError(
+            "the records of {run_dir} cannot be read: {error}", run_dir=run_dir, error=error
+        ) from error
     return result, tuple(epochs)
 
 
@@ -107,7 +125,9 @@ def _runtime(config: RunConfig, display: Display) -> Runtime:
         return choose_runtime(config.train)
     except UsageError as error:
         runtime = choose_runtime(replace(config.train, device="auto", precision="fp32"))
-        display.say(f"{error}; measuring in {runtime.describe()}")
+        display.say(
+            tr("{error}; measuring in {describe}", error=error, describe=runtime.describe())
+        )
         return runtime
 
 
@@ -115,7 +135,9 @@ def _dataset(run_dir: Path, config: RunConfig, classifier: Classifier, display: 
     try:
         source = open_source(config.data.source)
     except MissingInputError as error:
-        raise MissingInputError(f"the data of {run_dir} is gone: {error}") from error
+        raise MissingInputError(
+            "the data of {run_dir} is gone: {error}", run_dir=run_dir, error=error
+        ) from error
     threads = classifier.runtime.threads
     dataset = open_dataset(source, config.data, threads, display.track, classifier.preprocess)
     require_same_data(run_dir, dataset)
@@ -129,6 +151,6 @@ def _logits(
     batches = pictures.images.split(batch_size)
     found = [
         classifier.logits(batch, batch_size)
-        for batch in display.track(batches, len(batches), "classifying pictures")
+        for batch in display.track(batches, len(batches), tr("classifying pictures"))
     ]
     return torch.cat(found)

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from nunbit.data.preprocess import Preprocess
 from nunbit.evaluation import eval_mode
+from nunbit.language import tr
 from nunbit.runtime import Runtime
 from nunbit.training.state import TrainState
 
@@ -57,7 +58,7 @@ def watch_start(
             if number == UPDATES - 1:
                 faults.append(move_fault(before, state.model))
             for fault in filter(None, faults):
-                say(f"check: {fault}")
+                say(tr("check: {fault}", fault=fault))
     yield from rest
 
 
@@ -70,9 +71,10 @@ def input_fault(x: Tensor) -> str | None:
     size = float(x.square().mean().sqrt())
     if size <= MAX_INPUT:
         return None
-    return (
-        f"the inputs have a root mean square of {size:.0f}, normalised ones about 1: "
-        "were bytes not divided by 255, or by a wrong std?"
+    return tr(
+        "the inputs have a root mean square of {size:.0f}, normalised ones about 1: "
+        "were bytes not divided by 255, or by a wrong std?",
+        size=size,
     )
 
 
@@ -89,9 +91,13 @@ def loss_fault(loss: float, num_classes: int) -> str | None:
     guess = math.log(num_classes)
     if loss <= guess + MAX_EXCESS:
         return None
-    return (
-        f"before the first update the loss is {loss:.1f}, guessing gives ln {num_classes} = "
-        f"{guess:.2f}: the initial weights, or the biases of the last layer, are too large"
+    return tr(
+        "before the first update the loss is {loss:.1f}, guessing gives ln "
+        "{num_classes} = {guess:.2f}: the initial weights, or the biases of the last "
+        "layer, are too large",
+        loss=loss,
+        num_classes=num_classes,
+        guess=guess,
     )
 
 
@@ -112,13 +118,17 @@ def move_fault(before: list[Tensor], model: nn.Module) -> str | None:
     if is_sane or not length or not math.isfinite(moved):
         return None
     if moved > length:
-        return (
-            f"the first {UPDATES} updates moved the weights {moved / length:.1f} times their own "
-            "length: the learning rate is too high; see: nunbit lr-find"
+        return tr(
+            "the first {updates} updates moved the weights {moved:.1f} times their own "
+            "length: the learning rate is too high; see: nunbit lr-find",
+            updates=UPDATES,
+            moved=moved / length,
         )
-    return (
-        f"the first {UPDATES} updates moved the weights by {moved / length:.0e} of their length: "
-        "the learning rate is too low; see: nunbit lr-find"
+    return tr(
+        "the first {updates} updates moved the weights by {moved:.0e} of their "
+        "length: the learning rate is too low; see: nunbit lr-find",
+        updates=UPDATES,
+        moved=moved / length,
     )
 
 
@@ -139,8 +149,12 @@ def twin_fault(model: nn.Module) -> str | None:
         return None
     name = next(iter(faults or twins), None)
     return name and (
-        f"all {len(layers[name])} units of {name} start with the same weights, so they learn the "
-        "same: initialise them at random"
+        tr(
+            "all {count} units of {name} start with the same weights, so they learn the "
+            "same: initialise them at random",
+            count=len(layers[name]),
+            name=name,
+        )
     )
 
 
@@ -167,10 +181,17 @@ def dead_fault(
     silent = [i for i, fired in enumerate(relus.fired, start=1) if not fired.any()]
     if not units or (sum(dead) <= MAX_DEAD * units and not silent):
         return None
-    where = f"; all of ReLU {silent[0]} of {len(dead)}" if silent else ""
-    return (
-        f"{sum(dead):,} of {units:,} ReLU units are 0 for each of {len(sample)} training "
-        f"pictures{where}: the learning rate is too high, or initial biases are too low"
+    where = (
+        tr("; all of ReLU {silent} of {count}", silent=silent[0], count=len(dead)) if silent else ""
+    )
+    return tr(
+        "{dead:,} of {units:,} ReLU units are 0 for each of {count} training "
+        "pictures{where}: the learning rate is too high, or initial biases are too "
+        "low",
+        dead=sum(dead),
+        units=units,
+        count=len(sample),
+        where=where,
     )
 
 

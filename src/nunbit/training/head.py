@@ -60,8 +60,11 @@ class LinearHead:
         is_linear = isinstance(last, nn.Linear)
         if not is_linear or last.bias is None or tuple(last.weight.shape) != shape:
             raise UsageError(
-                f"the last layer '{name}' is {type(last).__name__}, no linear layer with a bias of "
-                f"shape {shape}: set model.head to random"
+                "the last layer '{name}' is {kind}, no linear layer with a bias of shape "
+                "{shape}: set model.head to random",
+                name=name,
+                kind=type(last).__name__,
+                shape=shape,
             )
         last.weight.copy_(self.weight)
         last.bias.copy_(self.bias)

@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from nunbit.config import OptimConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.errors import DivergedStepError
+from nunbit.language import tr
 from nunbit.runtime import Runtime, limited_threads
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
@@ -38,13 +39,26 @@ class ByHeart:
 
     def line(self) -> str:
         """Say in one line what was found."""
-        what = f"one batch of {self.pictures} pictures"
-        losses = f"(loss {self.first_loss:.2f} to {self.last_loss:.2f})"
+        what = tr("one batch of {pictures} pictures", pictures=self.pictures)
+        losses = tr(
+            "(loss {first_loss:.2f} to {last_loss:.2f})",
+            first_loss=self.first_loss,
+            last_loss=self.last_loss,
+        )
         if self.learned:
-            return f"{what} can be learned by heart: {self.updates} updates {losses}"
-        return (
-            f"{what} cannot be learned by heart in {self.updates} updates {losses}: look for equal "
-            "pictures with different labels, frozen or disconnected layers, or bad initial weights"
+            return tr(
+                "{what} can be learned by heart: {updates} updates {losses}",
+                what=what,
+                updates=self.updates,
+                losses=losses,
+            )
+        return tr(
+            "{what} cannot be learned by heart in {updates} updates {losses}: look for "
+            "equal pictures with different labels, frozen or disconnected layers, or bad "
+            "initial weights",
+            what=what,
+            updates=self.updates,
+            losses=losses,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -48,8 +48,10 @@ class TrainState:
         foreign = sum(i not in own for i in held)
         if foreign:
             raise UsageError(
-                f"{foreign} of {len(held)} tensors of the optimizer are not of the network; "
-                "build the optimizer last, from this network's parameters"
+                "{foreign} of {count} tensors of the optimizer are not of the network; build "
+                "the optimizer last, from this network's parameters",
+                foreign=foreign,
+                count=len(held),
             )
 
 

@@ -80,6 +80,10 @@ def stop_if_not_finite(loss: Tensor, step: int, lr: float, peak: float) -> None:
         return
     if not loss.isfinite():
         raise DivergedStepError(
-            f"the loss became {loss.item()} at step {step} (learning rate {lr:g}); "
-            f"nothing was updated with it. Try a tenth: --optim.lr {peak / 10:g}"
+            "the loss became {loss} at step {step} (learning rate {lr:g}); nothing was "
+            "updated with it. Try a tenth: --optim.lr {peak:g}",
+            loss=loss.item(),
+            step=step,
+            lr=lr,
+            peak=peak / 10,
         )
