@@ -155,7 +155,9 @@ def cost(rows: Sequence[Row]) -> Figure:
             axes.plot(values[i], 100 * row.test_mean, "o", color=color, markerfacecolor=fill,
                       markersize=7, label=_plain(row.recipe))  # fmt: skip
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        # Round steps of a factor leave a narrow range with one tick or none.
+        is_wide = max(values) > 10 * min(values)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if is_wide else MaxNLocator(3))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(name)

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from nunbit.language import tr
 from nunbit.pages.environment import page_environment
 from nunbit.reporting import svg
 
@@ -38,16 +39,19 @@ def count(number: float) -> str:
 def duration(seconds: float) -> str:
     """Return a time in the unit that suits it: `0.42 s`, `35 s`, `12 min 5 s`, `3 h 10 min`."""
     if seconds < 10:
-        return f"{seconds:.2g}{NBSP}s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole}{NBSP}s"
-    large, small, names = (
-        (*divmod(whole, 60), ("min", "s"))
-        if whole < 2 * 3600
-        else (*divmod(round(whole / 60), 60), ("h", "min"))
+        return tr("{s} s", s=f"{seconds:.2g}").replace(" ", NBSP)
+    whole = round(seconds) if seconds < 2 * 3600 else 60 * round(seconds / 60)
+    hours, minutes, rest = 0, whole // 60, whole % 60
+    if whole < 2 * 60:
+        minutes, rest = 0, whole
+    elif whole >= 2 * 3600:
+        hours, minutes = divmod(minutes, 60)
+    parts = (
+        tr("{h} h", h=hours) if hours else "",
+        tr("{min} min", min=minutes) if minutes else "",
+        tr("{s} s", s=rest) if rest else "",
     )
-    return f"{large}{NBSP}{names[0]}" + (f" {small}{NBSP}{names[1]}" if small else "")
+    return " ".join(filter(None, parts)).replace(" ", NBSP)
 
 
 def embedded(data: Any) -> Markup:
