@@ -48,13 +48,19 @@ class DataConfig:
     normalize: Literal["train", "half", "none"] = "train"
     """Mean and std: of the training split, 0.5 and 0.5, or none (pixels in [0, 1] as they are)."""
     flip: bool = False
-    """Mirror a random half of the training pictures left to right."""
+    """Mirror each training picture left to right in every other epoch; which begin is random."""
     shift_pixels: int = 0
     """Largest random shift of training pictures in each direction, filled by reflection."""
     zoom: float = 0.0
     """Largest random enlargement of training pictures (0.3: up to 1.3 times)."""
     light: float = 0.0
     """Largest random change of brightness and contrast of training pictures (0.2: 20 %)."""
+    small_size: int = 0
+    """Side in pixels at which pictures are trained on at first, which is faster; 0: always full."""
+    small_fraction: float = 0.6
+    """Share of the updates at data.small_size."""
+    cutout: int = 0
+    """Side in pixels of a square that is made grey at a random place of each training picture."""
     skip_bad: bool = False
     """Leave unreadable pictures out (and list them) where the default refuses to start."""
     group_duplicates: bool = False
@@ -76,6 +82,16 @@ class DataConfig:
         _require(0 <= self.shift_pixels <= 64, "data.shift_pixels", self.shift_pixels, "0 to 64")
         _require(0 <= self.zoom <= 1, "data.zoom", self.zoom, "0 to 1")
         _require(0 <= self.light <= 1, "data.light", self.light, "0 to 1")
+        _require(
+            0 <= self.small_size <= 1024, "data.small_size", self.small_size, tr("0 to 1024 pixels")
+        )
+        _require(
+            0 < self.small_fraction < 1,
+            "data.small_fraction",
+            self.small_fraction,
+            tr("above 0, below 1"),
+        )
+        _require(0 <= self.cutout <= 1024, "data.cutout", self.cutout, tr("0 to 1024 pixels"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,22 +128,22 @@ class ModelConfig:
 class OptimConfig:
     """How weights are updated."""
 
-    name: Literal["sgd", "adam", "adamw"] = "adamw"
-    """The optimizer."""
+    name: Literal["sgd", "adam", "adamw", "muon"] = "adamw"
+    """The optimizer; muon updates convolutions, and SGD with momentum the rest."""
     lr: float = 3e-3
     """Peak learning rate."""
     momentum: float = 0.0
-    """Momentum of SGD, in [0, 1); Nesterov's form is used where it is above 0."""
+    """Momentum of SGD and Muon, in [0, 1); Nesterov's form is used where it is above 0."""
     weight_decay: float = 0.0
     """Decay of weights (not of biases and norms), as the optimizer defines it."""
     l1: float = 0.0
     """Factor of the sum of absolute weights that is added to the loss."""
     l2: float = 0.0
     """Factor of the sum of squared weights that is added to the loss."""
-    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
-    """Learning rate over the run."""
+    schedule: Literal["constant", "cosine", "onecycle", "linear"] = "constant"
+    """Learning rate over the run; cosine, onecycle and linear end near zero."""
     warmup_fraction: float = 0.2
-    """Share of the steps in which onecycle rises to the peak."""
+    """Share of the steps in which onecycle and linear rise to the peak."""
     layer_decay: float = 1.0
     """Factor of the learning rate from each block to the one before it; 1 treats all alike."""
 
@@ -141,10 +157,10 @@ class OptimConfig:
             value = getattr(self, name)
             _require(0 <= value <= 10, f"optim.{name}", value, "0 to 10")
         _require(
-            0 < self.warmup_fraction < 1,
+            0 <= self.warmup_fraction < 1,
             "optim.warmup_fraction",
             self.warmup_fraction,
-            tr("above 0, below 1"),
+            tr("0 to below 1"),
         )
 
 
@@ -154,6 +170,8 @@ class TrainConfig:
 
     epochs: int = 20
     """Passes over the training pictures; 0 stops after the head (model.head logistic)."""
+    max_steps: int = 0
+    """Updates after which training and schedule end, inside an epoch if need be; 0: all epochs."""
     batch_size: int = 64
     """Pictures per update."""
     seed: int = 0
@@ -165,7 +183,7 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto takes bf16 where the hardware multiplies it (CUDA, AMX) and fp32 elsewhere."""
+    """auto times both at the start where the hardware multiplies bf16, and keeps the faster."""
     threads: int = 0
     """CPU threads; 0 takes one per core that this process may use."""
     checkpoint_every: str = "30s"
@@ -173,6 +191,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.epochs <= 100_000, "train.epochs", self.epochs, "0 to 100000")
+        _require(0 <= self.max_steps <= 10**9, "train.max_steps", self.max_steps, "0 to 1000000000")
         _require(2 <= self.batch_size <= 65_536, "train.batch_size", self.batch_size, "2 to 65536")
         _require(0 <= self.seed < 2**63, "train.seed", self.seed, "0 to 2^63 - 1")
         _require(
@@ -196,6 +215,8 @@ class EvalConfig:
 
     batch_size: int = 256
     """Pictures per forward pass; the result does not depend on it but for rounding."""
+    views: Literal["one", "mirror", "shift"] = "one"
+    """Also measure the mean over views: the mirrored picture, or six shifted and mirrored ones."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.batch_size <= 65_536, "eval.batch_size", self.batch_size, "1 to 65536")

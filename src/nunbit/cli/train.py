@@ -96,6 +96,7 @@ def result_lines(result: dict[str, Any]) -> list[str]:
     """Say how a training ended: the accuracy, the report, and what to do next."""
     test, run_dir = result["test"], Path(result["run_dir"])
     low, high = test["ci95"]
+    views = result.get("test_views")
     return [
         tr(
             "test accuracy {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
@@ -107,9 +108,21 @@ def result_lines(result: dict[str, Any]) -> list[str]:
             training=result["train"]["accuracy"],
             seconds=result["seconds"],
         ),
+        *([_views_line(views)] if views else []),
         tr("report: {path}", path=run_dir / "report.html"),
         tr("next:   nunbit predict {run_dir} IMAGE...", run_dir=run_dir),
     ]
+
+
+def _views_line(views: dict[str, Any]) -> str:
+    low, high = views["ci95"]
+    return tr(
+        "mean over views ({views}) {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})",
+        views=views["views"],
+        accuracy=views["accuracy"],
+        low=low,
+        high=high,
+    )
 
 
 def _read_text(path: Path) -> str:
