@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nunbit.bundle import MODEL_FILE, Classifier
@@ -198,9 +199,11 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
     _train(training, events, stop, display)
     kept = keep_best(state.model, state) or state.epoch
     with limited_threads(runtime.threads):
-        train_logits = _logits(training, "train")
-        test_logits = _logits(training, "test")
-    train = measure(train_logits, dataset.train.labels, dataset.class_names)
+        measured = _measured_train(training)
+        train_logits = _logits(training, measured)
+        test_logits = _logits(training, dataset.test)
+    train = measure(train_logits, measured.labels, dataset.class_names)
+    all_logits = train_logits if len(train_logits) == len(dataset.train) else None
     test = measure(test_logits, dataset.test.labels, dataset.class_names)
     classifier = Classifier(
         state.model,
@@ -213,7 +216,7 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
     views = measure_views(classifier, dataset.test, config.eval)
     return Finished(
         run_dir, config, runtime, dataset, classifier, tuple(training.history), kept,
-        train, test, test_logits, train_logits, training.start_seconds, views,
+        train, test, test_logits, all_logits, training.start_seconds, views,
     )  # fmt: skip  # one name a line would take ten
 
 
@@ -318,11 +321,21 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
     return head
 
 
-def _logits(training: _Training, part: str) -> Tensor:
-    """Return the logits (N, K) of a split; known features are not computed again."""
-    pictures: ImageSet = getattr(training.dataset, part)
+def _measured_train(training: _Training) -> ImageSet:
+    """Return the training pictures that are measured: all, or some at equal distances."""
+    pictures, most = training.dataset.train, training.config.eval.train_pictures
+    if not most or len(pictures) <= most:
+        return pictures
+    return pictures.select(torch.arange(most) * len(pictures) // most)
+
+
+def _logits(training: _Training, pictures: ImageSet) -> Tensor:
+    """Return the logits (N, K) of pictures; known features are not computed again."""
     if training.head is not None and not training.config.train.epochs:
-        return training.head.logits(part)
+        dataset = training.dataset
+        part = next((p for p in ("train", "val", "test") if getattr(dataset, p) is pictures), None)
+        if part is not None:
+            return training.head.logits(part)
     return collect_logits(
         training.state.model,
         pictures.images,

@@ -14,6 +14,11 @@ from nunbit.values import Interval, Setting, is_plain
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:
+    """Refuse a value that is not allowed.
+
+    Raises:
+        UsageError: it is not; the text says what was given and what is allowed.
+    """
     if not ok:
         shown = f"{value!r:.200}"  # a configuration from elsewhere may hold anything
         raise UsageError(
@@ -207,8 +212,16 @@ class EvalConfig:
 
     batch_size: int = 256
     """Pictures per forward pass; the result does not depend on it but for rounding."""
+    train_pictures: int = 0
+    """Training pictures that the final training accuracy is measured on; 0 takes all."""
     views: Literal["one", "mirror", "shift"] = "one"
     """Also measure the mean over views: the mirrored picture, or six shifted and mirrored ones."""
 
     def __post_init__(self) -> None:
         require(1 <= self.batch_size <= 65_536, "eval.batch_size", self.batch_size, "1 to 65536")
+        require(
+            0 <= self.train_pictures <= 10**9,
+            "eval.train_pictures",
+            self.train_pictures,
+            "0 to 1000000000",
+        )
