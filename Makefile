@@ -2,12 +2,13 @@
 # make test   set up what it needs, run the checks and the tests
 # make check  formatting, lint, types, layering
 # make messages  bring the translations up to date with the texts in the sources
+# make bench  speed beside the plain loop, seconds to an accuracy, inference, where the time goes
 # make torture  every fault in full, and the defects that the tests must find
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check messages torture clean
+.PHONY: run test check messages bench torture clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/nunbit train
@@ -39,6 +40,14 @@ $(VENV)/.run-ready: pyproject.toml | $(BIN)/python
 $(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.run-ready
+
+# About half an hour, alone on the machine, with NUNBIT_DATA; the peers need `make peers` first.
+bench: $(VENV)/.dev-ready
+	@$(BIN)/python benchmarks/engine.py
+	@test ! -x benchmarks/peers/.venv/bin/python || $(BIN)/python benchmarks/peers
+	@$(BIN)/python benchmarks/time_to_accuracy.py
+	@$(BIN)/python benchmarks/inference.py
+	@$(BIN)/python benchmarks/where.py
 
 # Every fault of tests/torture, in full: about a quarter of an hour; writes docs/reliability.md.
 torture: $(VENV)/.dev-ready

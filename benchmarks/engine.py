@@ -10,6 +10,7 @@ medians of the seconds of an epoch (of all training pictures) and the median of 
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import open_source
-from nunbit.data.splits import Dataset, open_dataset
+from nunbit.data.splits import open_dataset
 from nunbit.recipes import get_recipe
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.start import build_start
@@ -40,6 +41,9 @@ NETWORKS = {
     "cifar10/alexnet": 3_200,
     "cifar10/resnet18": 640,
 }
+
+
+WHOLE = {"birds": 10_000, "mnist": 60_000, "cifar10": 50_000}  # training pictures of an epoch
 
 
 def main() -> None:
@@ -76,23 +80,17 @@ class Row:
 
 def measure(name: str, pictures: int, repeats: int) -> Row:
     """Train a recipe's network on some of its pictures in turns, after one unmeasured turn."""
-    config = get_recipe(name)
-    dataset = open_dataset(open_source(config.data.source), config.data, 2, _silent)
-    whole = len(dataset.train)
-    dataset = replace(dataset, train=dataset.train.select(torch.arange(min(pictures, whole))))
-    runtime = choose_runtime(config.train)
-    model = build_start(config, dataset, runtime).model
-    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
-    runtime = settle_precision(model, loader, runtime)
-    x = dataset.preprocess.normalize(dataset.train.images).contiguous()
-    rows = list(zip(x, dataset.train.labels.tolist(), strict=True))
+    model, loader, runtime = prepare(name, pictures)
+    config, dataset = loader.config, loader.pictures
+    x = loader.preprocess.normalize(dataset.images).contiguous()
+    rows = list(zip(x, dataset.labels.tolist(), strict=True))
     plain, ours = [], []
     with limited_threads(runtime.threads):
-        plain_network = build_plain(name, config, dataset, runtime)
+        plain_network = build_plain(name, model)
         for repeat in range(repeats + 1):
             plain.append(train_plain(plain_network, rows, config))
             ours.append(train_ours(model, loader, runtime, repeat))
-    scale = whole / len(rows)
+    scale = WHOLE[name.partition("/")[0]] / len(rows)
     pairs = list(zip(plain, ours, strict=True))[1:]
     return Row(
         config.train.batch_size,
@@ -103,7 +101,19 @@ def measure(name: str, pictures: int, repeats: int) -> Row:
     )
 
 
-def build_plain(name: str, config: RunConfig, dataset: Dataset, runtime: Runtime) -> nn.Module:
+def prepare(name: str, pictures: int) -> tuple[nn.Module, TrainLoader, Runtime]:
+    """Return a recipe's network, the batches of some of its pictures, and how to compute."""
+    config = get_recipe(name)
+    dataset = open_dataset(open_source(config.data.source), config.data, 2, _silent)
+    some = torch.arange(min(pictures, len(dataset.train)))
+    dataset = replace(dataset, train=dataset.train.select(some))
+    runtime = choose_runtime(config.train)
+    model = build_start(config, dataset, runtime).model
+    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+    return model, loader, settle_precision(model, loader, runtime)
+
+
+def build_plain(name: str, model: nn.Module) -> nn.Module:
     """Return the network as the texts write it: activation before pooling, NCHW."""
     if name in ("birds/net", "birds/width"):
         n = 16 if name == "birds/net" else 32
@@ -118,8 +128,7 @@ def build_plain(name: str, config: RunConfig, dataset: Dataset, runtime: Runtime
             nn.Conv2d(32, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
             nn.Flatten(), nn.Linear(576, 100), nn.ReLU(), nn.Linear(100, 10),
         )  # fmt: skip  # as the text prints it
-    model = build_start(config, dataset, runtime).model
-    return model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack this form
+    return copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack this form
 
 
 def train_plain(model: nn.Module, rows: list[tuple[Tensor, int]], config: RunConfig) -> float:

@@ -18,7 +18,7 @@ from itertools import chain, count
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nunbit.config import DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
+from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.named import NAMED
 from nunbit.data.splits import Dataset
@@ -27,7 +27,7 @@ from nunbit.evaluation import eval_mode
 from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
-from nunbit.recipes.cifar10 import MUON
+from nunbit.recipes.speed import fast
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
@@ -38,15 +38,14 @@ from nunbit.training.tempo import settle_precision
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 BALANCE = 2.5e-3  # pictures trained on for each FLOP of a forward pass over one picture
-PROBE_PICTURES, PROBE_UPDATES = 128, 3
+PROBE_PICTURES, PROBE_UPDATES = 256, 3
 WANTED_UPDATES = 300  # fewer learn too little, more make batches too small for the hardware
 BATCH_SIZES = (64, 128, 256, 512)
-SMALL_SIDE, SMALL_FROM = 0.65, 24  # of the side; smaller pictures than 24 pixels stay as they are
+SMALL_SIDE, SMALL_FROM = 0.625, 24  # of the side; smaller pictures than 24 pixels stay as they are
 FORWARD_COST = 0.36  # of an update
-REPORT_SECONDS = 6.0
+REPORT_SECONDS = 5.0
 MEASURED = 5_000  # training pictures at the end
 MANY_EPOCHS = 8  # from which on photographs are also enlarged and relit
-UPRIGHT = ("digits", "mnist")  # mirrored digits are no digits
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,8 @@ class Candidate:
 
 def budget_config(source: str) -> RunConfig:
     """Return the settings that a plan for a data source starts from."""
-    return RunConfig(
-        recipe="budget",
-        data=DataConfig(
-            source=source, val_fraction=0.0, flip=source not in UPRIGHT, shift_pixels=2
-        ),
-        model=ModelConfig(name="speednet"),
-        optim=MUON,
-        train=TrainConfig(label_smoothing=0.2),
-        eval=EvalConfig(train_pictures=MEASURED),
-    )
+    config = fast("budget", source, width=WIDTHS[0], epochs=1)
+    return replace(config, eval=replace(config.eval, train_pictures=MEASURED))
 
 
 def plan_training(

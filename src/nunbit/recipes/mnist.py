@@ -1,6 +1,7 @@
 """MNIST's handwritten digits."""
 
 from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from nunbit.recipes.speed import fast
 
 
 def cnn() -> RunConfig:
@@ -15,3 +16,8 @@ def cnn() -> RunConfig:
         optim=OptimConfig(name="adam", lr=2e-4),
         train=TrainConfig(epochs=10, batch_size=100),
     )
+
+
+def speed() -> RunConfig:
+    """Train a narrow `speednet` for one epoch: 99 % in seconds."""
+    return fast("mnist/speed", "mnist", width=8, epochs=1)

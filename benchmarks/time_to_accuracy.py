@@ -1,0 +1,70 @@
+"""Seconds to a test accuracy, from the first batch read to the last update, means over seeds.
+
+    NUNBIT_DATA=path/to/data python benchmarks/time_to_accuracy.py [--seeds 3] [--rows 0,1,2]
+
+Each row is a recipe with settings that were chosen before, trained once for each seed with all
+cores; one plain forward pass a picture at the end, and the mean over six views as a figure of its
+own. The seconds are those that `nunbit train` reports: choosing the precision, building the
+network, whitening and all updates; reading the pictures and measuring are not in them. Training
+accuracy is measured on 1,000 pictures only, to save time.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+from machine import describe_machine  # beside this file
+
+import nunbit
+
+ROWS: list[tuple[str, str, float, dict[str, int | str]]] = [
+    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.8298, {}),
+    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.88, {"epochs": 8}),
+    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.91, {"epochs": 12, "model.width": 64}),
+    ("birds", "birds/speed", 0.89, {}),
+    ("birds", "birds/speed", 0.95, {"epochs": 16, "model.width": 32}),
+    ("MNIST", "mnist/speed", 0.99, {}),
+    ("MNIST", "mnist/speed", 0.995, {"epochs": 4, "model.width": 16}),
+]
+
+
+def main() -> None:
+    """Train every row and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", default=",".join(map(str, range(len(ROWS)))))
+    words = parser.parse_args()
+    print(describe_machine())
+    print("| data | wanted | recipe | seconds | test | over six views | seeds |")
+    print("| --- | ---: | --- | ---: | ---: | ---: | --- |")
+    for number in map(int, words.rows.split(",")):
+        print(row(number, words.seeds), flush=True)
+
+
+def row(number: int, seeds: int) -> str:
+    """Train one row with all its seeds."""
+    data, recipe, wanted, settings = ROWS[number]
+    seconds, plain, views = [], [], []
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            run = nunbit.train(
+                recipe, run_dir=Path(folder) / "run", quiet=True, seed=seed, views="shift",
+                train_pictures=1000, checkpoint_every="off", **settings,
+            )  # fmt: skip  # one setting a line would take nine
+        assert run.views is not None
+        seconds.append(run.seconds)
+        plain.append(run.test.accuracy)
+        views.append(run.views.accuracy)
+    words = " ".join(f"--{name} {value}" for name, value in settings.items())
+    mean = statistics.mean(plain)
+    mark = "" if mean >= wanted else " (missed)"
+    return (
+        f"| {data} | {wanted:.2%} | `{recipe} {words}`".replace(" `", "`" if not words else " `")
+        + f" | {statistics.mean(seconds):.1f} | {mean:.2%}{mark} | {statistics.mean(views):.2%} "
+        f"| {', '.join(f'{accuracy:.2%}' for accuracy in plain)} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
