@@ -110,7 +110,7 @@ def plan_training(
     best = _choose(config, dataset, runtime, deadline) if is_free else None
     candidate = best or _time(config, dataset, runtime)
     left = deadline - time.perf_counter()
-    pictures = candidate.pictures(dataset, left)
+    pictures = max(1.0, candidate.pictures(dataset, left))
     batch = _batch_size(pictures) if is_free else config.train.batch_size
     steps = int(pictures / batch)
     if steps < 1:

@@ -1,0 +1,130 @@
+"""Plans for a time: what they choose, that they fill it, and that they can be repeated."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import nunbit
+from nunbit import planning
+from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
+from nunbit.data.sources import open_source
+from nunbit.data.splits import Dataset, open_dataset
+from nunbit.errors import UsageError
+from nunbit.planning import budget_config, plan_training
+from nunbit.recipes import get_recipe
+from nunbit.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"), "fp32", 1)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    config = budget_config("digits").data
+    return open_dataset(open_source("digits"), config, 1, lambda items, _n, _label: iter(items))
+
+
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """A machine whose updates take as long as their multiplications say; "flops" a second."""
+    machine = {"flops": 1e9}
+
+    def seconds(model: nn.Module, loader: TrainLoader, _runtime: Runtime) -> float:
+        weights = sum(p.numel() for p in model.parameters() if p.ndim == 4)
+        side = loader.config.data.small_size or 16
+        return weights * side * side / machine["flops"]
+
+    monkeypatch.setattr(planning, "_update_seconds", seconds)
+    monkeypatch.setattr(planning, "settle_precision", lambda _model, _loader, runtime: runtime)
+    return machine
+
+
+def plan(dataset: Dataset, seconds: float, config: RunConfig | None = None) -> RunConfig:
+    config = config or budget_config("digits")
+    said: list[str] = []
+    planned = plan_training(config, dataset, CPU, time.perf_counter() + seconds, said.append)
+    assert len(said) == 1
+    assert said[0].startswith("plan: ")
+    return planned
+
+
+def test_a_faster_machine_gets_a_wider_network_and_more_pictures(
+    digits: Dataset, speed: dict[str, float]
+) -> None:
+    found = []
+    for flops in (1e10, 1e11, 1e12):
+        speed["flops"] = flops
+        chosen = plan(digits, 60)
+        found.append((chosen.model.args["width"], chosen.train.max_steps * chosen.train.batch_size))
+    widths, pictures = zip(*found, strict=True)
+    assert widths[0] < widths[1] < widths[2]
+    assert pictures[0] < pictures[1] < pictures[2]
+
+
+def test_the_updates_fill_the_time_that_measuring_and_the_report_leave(
+    digits: Dataset, speed: dict[str, float]
+) -> None:
+    speed["flops"] = 1e11
+    config = plan(digits, 60)
+    model = planning._build(config, digits, CPU)[0]
+    weights = sum(p.numel() for p in model.parameters() if p.ndim == 4)
+    update = weights * 16 * 16 / speed["flops"] * config.train.batch_size
+    measuring = planning.FORWARD_COST * update / config.train.batch_size * 1797
+    left = 60 - planning.REPORT_SECONDS - measuring - config.train.max_steps * update
+    assert 0 <= left < 2 * update + 1  # a second for planning itself
+    epoch = -(-len(digits.train) // config.train.batch_size)
+    assert (config.train.epochs - 1) * epoch < config.train.max_steps <= config.train.epochs * epoch
+
+
+def test_a_named_recipe_keeps_its_network_and_batch(
+    digits: Dataset, speed: dict[str, float]
+) -> None:
+    speed["flops"] = 1e12
+    recipe = get_recipe("digits/cnn")
+    chosen = plan(digits, 30, recipe)
+    assert chosen.model == recipe.model
+    assert chosen.optim == recipe.optim
+    assert chosen.train.batch_size == recipe.train.batch_size
+    assert chosen.train.max_steps > 0
+
+
+def test_too_short_a_budget_is_one_line(digits: Dataset, speed: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="give a longer one"):
+        plan(digits, 3)
+
+
+@pytest.mark.parametrize("text", ["", "60", "0.5s", "ten minutes", "-5s", "nans", "1e9h"])
+def test_what_is_no_budget_is_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match="allowed: a time of 1s to 1000h"):
+        nunbit.train(budget=text)
+
+
+def test_a_budget_is_kept_and_its_plan_repeats_to_the_bit(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    first = nunbit.train(budget="12s", run_dir=tmp_path / "a", quiet=True, threads=1)
+    spent = time.perf_counter() - began
+    assert 6 < spent < 20  # other work on the machine; docs/speed.md has what it keeps alone
+    assert first.test.accuracy > 0.9
+    config = RunConfig.from_json((tmp_path / "a" / "config.json").read_text())
+    assert config.train.max_steps == first.epochs[-1].step
+    again = nunbit.train(config, run_dir=tmp_path / "b", quiet=True)
+    weights = zip(
+        first.classifier.module.state_dict().values(),
+        again.classifier.module.state_dict().values(),
+        strict=True,
+    )
+    assert all(torch.equal(a, b) for a, b in weights)
+
+
+def test_few_training_pictures_may_be_measured(tmp_path: Path, quick: RunConfig) -> None:
+    config = replace(quick, eval=replace(quick.eval, train_pictures=50))
+    run = nunbit.train(config, run_dir=tmp_path / "run", quiet=True)
+    assert run.train.n == 50
+    assert run.train_logits is None
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["train"]["n"] == 50
