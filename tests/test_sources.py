@@ -38,7 +38,7 @@ def test_digits_are_split_by_class_and_normalised_by_training_pictures_only() ->
     data = opened("digits")
     assert sizes(data) == (1295, 143, 359)
     assert data.class_names == tuple("0123456789")
-    x = data.preprocess.normalize(data.train.images)
+    x = data.preprocess.normalize(data.train.images[:])
     assert x.shape == (1295, 1, 8, 8)
     # Statistics of the test split, or of all pictures, would be off by more than this.
     assert abs(float(x.double().mean())) < 1e-5

@@ -1,6 +1,9 @@
 """Parquet files in the hub's layout: an image column (struct of bytes and path) and a label."""
 
 import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +38,16 @@ def open_parquet(path: Path) -> Source:
 
 
 def _read(files: list[Path]) -> Any:
+    """Return a table of the image and the label column of all files."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise UsageError('reading parquet needs: pip install "nunbit[parquet]"') from None
     try:
-        return pa.concat_tables([pq.read_table(file) for file in files])
+        schema = pq.read_schema(files[0])
+        columns = [_image_column(schema), _label_column(schema)]
+        return pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
@@ -49,28 +55,49 @@ def _read(files: list[Path]) -> Any:
         ) from error
 
 
-def _image_column(table: Any) -> str:
-    for field in table.schema:
+def _image_column(schema: Any) -> str:
+    for field in schema:
         children = {field.type.field(i).name for i in range(field.type.num_fields)}
         if "bytes" in children:
             return str(field.name)
-    raise DataError("no image column (struct with bytes) among {names}", names=table.schema.names)
+    raise DataError("no image column (struct with bytes) among {names}", names=schema.names)
 
 
-def _label_column(table: Any) -> str:
+def _label_column(schema: Any) -> str:
     for name in LABEL_COLUMNS:
-        if name in table.schema.names:
+        if name in schema.names:
             return name
     raise DataError(
         "no label column among {names}; allowed: {label_columns}",
-        names=table.schema.names,
+        names=schema.names,
         label_columns=LABEL_COLUMNS,
     )
 
 
+class _Blobs(Sequence[bytes]):
+    """The bytes of a table's pictures, each taken out when it is asked for.
+
+    A list of them all would hold every file a second time.
+    """
+
+    def __init__(self, column: Any) -> None:
+        self._chunks = [chunk.field("bytes") for chunk in column.chunks]
+        self._ends = list(accumulate(map(len, self._chunks)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        at = range(len(self))[i]
+        chunk = bisect_right(self._ends, at)
+        return self._chunks[chunk][at - self._ends[chunk]].as_py() or b""
+
+
 def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
     """Return the names that the schema's `huggingface` metadata gives, or all text labels."""
-    columns = [(_label_column(table), table) for table in tables]
+    columns = [(_label_column(table.schema), table) for table in tables]
     try:
         column, table = columns[0]
         features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
@@ -87,8 +114,8 @@ def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
 
 
 def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
-    blobs = table.column(_image_column(table)).combine_chunks().field("bytes").to_pylist()
-    labels = table.column(_label_column(table)).to_pylist()
+    blobs = _Blobs(table.column(_image_column(table.schema)))
+    labels = table.column(_label_column(table.schema)).to_pylist()
     index: dict[Any, int] = {name: i for i, name in enumerate(class_names)}
     index |= {i: i for i in range(len(class_names))}
     try:
@@ -101,4 +128,4 @@ def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
             count=len(class_names),
         ) from None
     names = [f"{part}/{i}" for i in range(len(blobs))]
-    return Pictures([blob or b"" for blob in blobs], numbers, names)
+    return Pictures(blobs, numbers, names)
