@@ -1,6 +1,9 @@
 """Real pictures: the sets that NUNBIT_DATA names, with numbers that a mistake would miss."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,28 @@ def test_birds_are_the_airplanes_and_birds_of_cifar10(real_data: Path) -> None:
         position = cifar10.parts[part].names.index(first.names[0])
         name = cifar10.class_names[cifar10.parts[part].labels[position]]
         assert name == birds.class_names[first.labels[0]]
+
+
+def test_reading_and_training_cifar10_stay_below_the_promised_memory(
+    real_data: Path, tmp_path: Path
+) -> None:
+    """Twice the size of the uint8 data plus 1 GiB, with torch and all: decoded, then mapped."""
+    pixels = 60_000 * 32 * 32 * 3
+    for run, said in (("a", "kept 60,000 decoded pictures"), ("b", "")):
+        command = f"""
+            {sys.executable} -m nunbit train --data cifar10 --model net --model.width 4
+            --train.epochs 1 --train.batch-size 500 --run-dir {tmp_path / run}
+        """.split()
+        with (tmp_path / "log").open("w+") as log:
+            process = subprocess.Popen(command, stderr=log, stdout=log)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            log.seek(0)
+            text = log.read()
+        assert process.returncode == 0, text
+        assert said in text
+        assert usage.ru_maxrss * 1024 < 2 * pixels + 2**30
+        print(f"peak {usage.ru_maxrss / 1024:.0f} MiB of {(2 * pixels + 2**30) / 2**20:.0f}")
 
 
 def test_the_texts_network_learns_birds(real_data: Path, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from conftest import noisy_picture, write_classes
 from nunbit.config import DataConfig
 from nunbit.data import download, named
 from nunbit.data.cifar import TEST_BATCHES, TRAIN_BATCHES
+from nunbit.data.pixels import load
+from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError
@@ -425,6 +427,51 @@ def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sizes(opened(folder, val_fraction=0)) == (50, 0, 20)
     one_file = opened(folder / "train-00000-of-00001.parquet", val_fraction=0)
     assert sizes(one_file) == (40, 0, 10)
+
+
+def test_parquet_is_read_a_row_group_at_a_time(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    def table(first: int, count: int) -> Any:
+        blobs = [{"bytes": b"%05d" % i * 2000, "path": None} for i in range(first, first + count)]
+        return pa.table({"label": [i % 2 for i in range(count)], "picture": blobs, "other": blobs})
+
+    for number, count in enumerate((1000, 7, 500)):
+        file = tmp_path / f"train-{number}.parquet"
+        rows = table(1000 * number, count)
+        pq.write_table(rows, file, row_group_size=50, compression="none", use_dictionary=False)
+    items = open_source(str(tmp_path)).parts["train"].items
+    assert len(items) == 1507
+    for at, first in (
+        (0, 0),
+        (49, 49),
+        (50, 50),
+        (999, 999),
+        (1000, 1000),
+        (1506, 2499),
+        (-1, 2499),
+    ):
+        assert items[at] == b"%05d" % first * 2000
+    assert items[998:1001] == [b"%05d" % i * 2000 for i in (998, 999, 1000)]
+    assert list(items)[1007] == b"02000" * 2000
+    with pytest.raises(IndexError):
+        items[1507]
+    held = pa.total_allocated_bytes()
+    assert held < 5 * 50 * 10_000 * 2, "of 15 MB a few groups of half a megabyte are held"
+    data = bytearray(file.read_bytes())
+    data[200_000:300_000] = bytes(100_000)
+    file.write_bytes(data)
+    damaged = open_source(str(tmp_path)).parts["train"]
+    with pytest.raises(DataError, match=r"train-2.parquet cannot be read as parquet"):
+        load(
+            damaged,
+            Preprocess(
+                height=8, width=8, channels=3, resize="crop", mean=(0.0,) * 3, std=(1.0,) * 3
+            ),
+            2,
+            lambda items, _total, _label: iter(items),
+        )
 
 
 def test_a_wrong_data_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,13 @@
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from nunbit.data.pictures import Pictures, Source
 from nunbit.errors import DataError, UsageError
 
 MAX_CLASSES = 100_000  # a label above it is no class number
+GROUPS_HELD = 4  # neighbours, which threads read together
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
@@ -31,28 +36,54 @@ def open_parquet(path: Path) -> Source:
     for file in files:
         prefix = file.name.split("-")[0].lower() if path.is_dir() else ""
         grouped.setdefault(SPLIT_NAMES.get(prefix, "all"), []).append(file)
-    tables = {part: _read(names) for part, names in grouped.items()}
-    class_names = _class_names(list(tables.values()), path)
-    parts = {part: _pictures(table, class_names, part) for part, table in tables.items()}
+    opened = {part: [_open(file) for file in names] for part, names in grouped.items()}
+    labels = {part: _labels(found) for part, found in opened.items()}
+    class_names = _class_names(list(labels.values()), path)
+    parts = {part: _pictures(opened[part], labels[part], class_names, part) for part in opened}
     return Source(str(path), class_names, parts)
 
 
-def _read(files: list[Path]) -> Any:
-    """Return a table of the image and the label column of all files."""
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Turn what Arrow raises into one line."""
+    import pyarrow as pa
+
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UsageError('reading parquet needs: pip install "nunbit[parquet]"') from None
-    try:
-        schema = pq.read_schema(files[0])
-        columns = [_image_column(schema), _label_column(schema)]
-        return pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
+        yield
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            "{files} cannot be read as parquet: {reason}", files=files[0], reason=reason
+            "{files} cannot be read as parquet: {reason}", files=file, reason=reason
         ) from error
+
+
+@dataclass(frozen=True)
+class _File:
+    """An opened file; only its footer has been read."""
+
+    path: Path
+    parquet: Any
+    image_column: str
+    label_column: str
+
+
+def _open(path: Path) -> _File:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError('reading parquet needs: pip install "nunbit[parquet]"') from None
+    with _explained(path):
+        parquet = pq.ParquetFile(path)
+        schema = parquet.schema_arrow
+    return _File(path, parquet, _image_column(schema), _label_column(schema))
+
+
+def _labels(files: list[_File]) -> Any:
+    """Return a table of the label columns of all files."""
+    import pyarrow as pa
+
+    with _explained(files[0].path):
+        return pa.concat_tables([f.parquet.read(columns=[f.label_column]) for f in files])
 
 
 def _image_column(schema: Any) -> str:
@@ -75,14 +106,17 @@ def _label_column(schema: Any) -> str:
 
 
 class _Blobs(Sequence[bytes]):
-    """The bytes of a table's pictures, each taken out when it is asked for.
+    """The bytes of the pictures in some files, of which a few row groups are in memory at a time.
 
-    A list of them all would hold every file a second time.
+    All of them, beside the pixels that they become, would be the larger part of the memory.
     """
 
-    def __init__(self, column: Any) -> None:
-        self._chunks = [chunk.field("bytes") for chunk in column.chunks]
-        self._ends = list(accumulate(map(len, self._chunks)))
+    def __init__(self, files: list[_File]) -> None:
+        groups = [(file, group) for file in files for group in range(file.parquet.num_row_groups)]
+        sizes = (file.parquet.metadata.row_group(group).num_rows for file, group in groups)
+        self._groups, self._ends = groups, list(accumulate(sizes))
+        self._lock = Lock()  # a parquet file has one position, and pictures are read by threads
+        self._held = lru_cache(GROUPS_HELD)(self._read)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -91,8 +125,17 @@ class _Blobs(Sequence[bytes]):
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
         at = range(len(self))[i]
-        chunk = bisect_right(self._ends, at)
-        return self._chunks[chunk][at - self._ends[chunk]].as_py() or b""
+        number = bisect_right(self._ends, at)
+        with self._lock:
+            group = self._held(number)
+        return group[at - self._ends[number]].as_py() or b""
+
+    def _read(self, number: int) -> Any:
+        """Return the bytes of one row group as an Arrow array."""
+        file, group = self._groups[number]
+        with _explained(file.path):
+            table = file.parquet.read_row_group(group, columns=[file.image_column])
+            return table.column(file.image_column).combine_chunks().field("bytes")
 
 
 def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
@@ -113,8 +156,8 @@ def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
     )
 
 
-def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
-    blobs = _Blobs(table.column(_image_column(table.schema)))
+def _pictures(files: list[_File], table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
+    blobs = _Blobs(files)
     labels = table.column(_label_column(table.schema)).to_pylist()
     index: dict[Any, int] = {name: i for i, name in enumerate(class_names)}
     index |= {i: i for i in range(len(class_names))}
