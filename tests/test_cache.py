@@ -306,7 +306,7 @@ def test_the_same_dataset_in_memory_from_the_cache_and_from_the_disk(
         assert digests(data.train.images) == list(data.train.digests)
 
 
-class Stop(Exception):
+class StopError(Exception):
     """As a signal would raise it from the progress."""
 
 
@@ -316,11 +316,11 @@ def test_a_stop_keeps_what_was_decoded(
     def stopping(items: Iterable[Any], _total: int, _label: str) -> Iterator[Any]:
         for i, item in enumerate(items):
             if i == 40:
-                raise Stop
+                raise StopError
             yield item
 
     monkeypatch.setattr(pixels, "free_memory", lambda: 1)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         load(pictures_of(colours), PLAIN, 1, stopping)
     found = read(colours)
     assert 40 <= found.reading.cached <= 60

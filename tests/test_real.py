@@ -53,7 +53,6 @@ def test_reading_and_training_cifar10_stay_below_the_promised_memory(
         assert process.returncode == 0, text
         assert said in text
         assert usage.ru_maxrss * 1024 < 2 * pixels + 2**30
-        print(f"peak {usage.ru_maxrss / 1024:.0f} MiB of {(2 * pixels + 2**30) / 2**20:.0f}")
 
 
 def test_the_texts_network_learns_birds(real_data: Path, tmp_path: Path) -> None:

@@ -64,8 +64,20 @@ def read_dataset(
                     tr("cannot read {name}: {reason}", name=fault.name, reason=fault.reason)
                 )
         raise
+    _say_what_was_done(dataset, display)
+    if config.train.patience and dataset.val is None:
+        raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
+    return dataset
+
+
+def _say_what_was_done(dataset: Dataset, display: Display) -> None:
+    """Name what was left out, and what was written outside of the run folder."""
     for fault in dataset.skipped:
         display.say(tr("left out {name}: {reason}", name=fault.name, reason=fault.reason))
+    if dataset.leaks:
+        display.say(
+            tr("left out {leaks} training pictures that are held out as well", leaks=dataset.leaks)
+        )
     if dataset.reading.kept:
         display.say(
             tr(
@@ -74,10 +86,3 @@ def read_dataset(
                 folder=pixels_folder(),
             )
         )
-    if config.train.patience and dataset.val is None:
-        raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
-    if dataset.leaks:
-        display.say(
-            tr("left out {leaks} training pictures that are held out as well", leaks=dataset.leaks)
-        )
-    return dataset
