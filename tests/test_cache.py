@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+import nunbit
 from conftest import COLOURS, noisy_picture, write_classes
 from nunbit.config import DataConfig
-from nunbit.data import cache, pixels
+from nunbit.data import cache, pixels, room
 from nunbit.data.cache import pixels_folder
 from nunbit.data.decode import DECODE_VERSION
 from nunbit.data.pictures import Loaded, Pictures
@@ -293,6 +294,7 @@ def test_the_same_dataset_in_memory_from_the_cache_and_from_the_disk(
         config = DataConfig(source=str(colours), group_duplicates=True, size=16)
         return open_dataset(open_source(str(colours)), config, 2, shown)
 
+    monkeypatch.setattr(pixels, "KEEP_SECONDS", 60.0)
     found = [dataset()]
     monkeypatch.setattr(pixels, "free_memory", lambda: 1)
     found += [dataset(), dataset()]
@@ -477,6 +479,34 @@ def test_many_at_once(colours: Path, expected: Loaded, monkeypatch: pytest.Monke
         spoiler.result()
     assert not [file for file in kept_files() if file.name.endswith(".tmp")]
     assert_same(read(colours), expected)
+
+
+@pytest.mark.usefixtures("keeps")
+def test_a_run_says_what_it_kept_and_where(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, is_said in (("a", True), ("b", False)):
+        finished = nunbit.train(data=colours, epochs=1, size=16, run_dir=tmp_path / run)
+        said = f"kept 60 decoded pictures for the next time, in {pixels_folder()}"
+        assert (said in capsys.readouterr().err.replace("\n", " ")) == is_said
+        assert finished.dataset.reading.cached == (0 if is_said else 60)
+    logs = [(tmp_path / run / "metrics.jsonl").read_bytes() for run in "ab"]
+    assert logs[0] == logs[1], "mapped pixels train to the same bits"
+
+
+def test_a_container_may_have_less_memory_than_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "CGROUP", tmp_path)
+    machine = room.free_memory()
+    assert 2**27 < machine < 2**44
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room.free_memory() == pytest.approx(machine, rel=0.5)
+    (tmp_path / "memory.max").write_text("9000000\n")
+    assert room.free_memory() == 9_000_000
+    (tmp_path / "memory.current").write_text("5000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1000000\ninactive_file 3000000\nfile_mapped 7\n")
+    assert room.free_memory() == 7_000_000
 
 
 def test_rows_are_indexed_as_a_tensor_is() -> None:

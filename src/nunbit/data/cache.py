@@ -91,14 +91,18 @@ class PixelCache:
 
     def best(self, keys: Sequence[bytes]) -> KeptSet | None:
         """Return the set that knows most of these pictures, and mark it as used."""
-        found = [kept for file in self._files() if (kept := _open(file, self.shape)) is not None]
-        hits = {id(kept): sum(key in kept.row_of for key in keys) for kept in found}
-        # Of equals the smaller: less of its file has to be read.
-        best = max(found, key=lambda kept: (hits[id(kept)], -len(kept.digests)), default=None)
-        if best is None or not hits[id(best)]:
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(best.file)
+        wanted = set(keys) - {NO_KEY}
+        best, most = None, 0
+        for file in self._files():
+            kept = _open(file, self.shape)
+            hits = len(wanted & kept.row_of.keys()) if kept is not None else 0
+            if hits > most:
+                best, most = kept, hits
+            if most == len(wanted):
+                break
+        if best is not None:
+            with contextlib.suppress(OSError):
+                os.utime(best.file)
         return best
 
     def has_room(self, count: int) -> bool:
@@ -111,10 +115,9 @@ class PixelCache:
             return False
 
     def _files(self) -> list[Path]:
-        try:
-            return sorted(self.folder.glob(f"*{SUFFIX}"))
-        except OSError:
-            return []
+        """Return the files of the sets, the last used first."""
+        found = [(used_at, file) for used_at, _, file in _kept_files(self.folder)]
+        return [file for _, file in sorted(found, reverse=True) if not is_temporary(file.name)]
 
 
 class Draft:
@@ -206,11 +209,11 @@ def evict(newest: Path) -> None:
                 file.parent.rmdir()
 
 
-def _kept_files() -> list[tuple[float, int, Path]]:
-    """Return (time of last use, bytes, file) of all sets and drafts."""
+def _kept_files(folder: Path | None = None) -> list[tuple[float, int, Path]]:
+    """Return (time of last use, bytes, file) of all sets and drafts, or of those in one folder."""
     found = []
     with contextlib.suppress(OSError):
-        for file in pixels_folder().glob(f"*/*{SUFFIX}*"):
+        for file in (folder or pixels_folder()).glob(f"{'' if folder else '*/'}*{SUFFIX}*"):
             with contextlib.suppress(OSError):  # another process has just deleted it
                 stat = file.stat()
                 found.append((stat.st_mtime, stat.st_size, file))
