@@ -82,7 +82,7 @@ def measure(name: str, pictures: int, repeats: int) -> Row:
     """Train a recipe's network on some of its pictures in turns, after one unmeasured turn."""
     model, loader, runtime = prepare(name, pictures)
     config, dataset = loader.config, loader.pictures
-    x = loader.preprocess.normalize(dataset.images).contiguous()
+    x = loader.preprocess.normalize(dataset.images[:]).contiguous()
     rows = list(zip(x, dataset.labels.tolist(), strict=True))
     plain, ours = [], []
     with limited_threads(runtime.threads):

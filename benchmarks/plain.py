@@ -32,7 +32,7 @@ def main() -> None:
     sets = {}
     for part in ("train", "test"):
         pictures = getattr(dataset, part)
-        x = dataset.preprocess.normalize(pictures.images).contiguous()
+        x = dataset.preprocess.normalize(pictures.images[:]).contiguous()
         sets[part] = list(zip(x, pictures.labels.tolist(), strict=True))
 
     model = nn.Sequential(

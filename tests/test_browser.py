@@ -75,7 +75,7 @@ def test_a_click_on_a_cell_shows_the_pictures_behind_it(page: Page, made: Finish
     assert [it["name"] for it in seen] == ["test/2.png", "test/1.png"], "the surest first"
     assert all(it["loaded"] for it in seen)
     for it, index in zip(seen, (2, 1), strict=True):
-        true_colour = made.dataset.test.images[index, 0, 0].numpy()
+        true_colour = made.dataset.test.images[index][0, 0].numpy()
         assert np.abs(colour_of(it["src"]) - true_colour).max() < 3, "it is that picture"
     page.click("#from-cell-2-2")
     assert page.run(OPEN) == ["<b>horse</b>, classified right"], "another replaces it; escaped"

@@ -205,7 +205,7 @@ def test_reported_accuracies_are_those_without_dropout(quick: RunConfig, tmp_pat
     model, dataset = finished.classifier.module.eval(), finished.dataset
     for reported, pictures in ((finished.train, dataset.train), (finished.test, dataset.test)):
         with torch.no_grad():
-            logits = model(dataset.preprocess.normalize(pictures.images))
+            logits = model(dataset.preprocess.normalize(pictures.images[:]))
         counted = (logits.argmax(1) == pictures.labels).double().mean()
         assert reported.accuracy == pytest.approx(float(counted), abs=1e-9)
     assert finished.epochs[0].running_accuracy < finished.train.accuracy

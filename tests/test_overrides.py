@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageFilter
 
 import nunbit
@@ -35,7 +36,9 @@ def test_copies_are_grouped_and_others_are_not() -> None:
     scenes = [scene(seed) for seed in range(60)]
     copies = [encoded_again(image, 40) for image in scenes[:10]]
     copies += [image.resize((40, 40)).resize((SIDE, SIDE)) for image in scenes[10:20]]
-    groups = group_near_duplicates(np.stack([np.asarray(i) for i in [*scenes, *copies]]))
+    groups = group_near_duplicates(
+        torch.from_numpy(np.stack([np.asarray(i) for i in [*scenes, *copies]]))
+    )
     assert groups[:60].tolist() == list(range(60))
     assert groups[60:].tolist() == list(range(20))
 

@@ -21,7 +21,8 @@ from torchvision import models as torchvision_models
 
 from nunbit.bundle import Classifier, load_classifier
 from nunbit.data.decode import decode
-from nunbit.data.pictures import Pictures, load
+from nunbit.data.pictures import Pictures
+from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
 from nunbit.models import pretrained as pretrained_module

@@ -1,6 +1,9 @@
 """Real pictures: the sets that NUNBIT_DATA names, with numbers that a mistake would miss."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,27 @@ def test_birds_are_the_airplanes_and_birds_of_cifar10(real_data: Path) -> None:
         assert name == birds.class_names[first.labels[0]]
 
 
+def test_reading_and_training_cifar10_stay_below_the_promised_memory(
+    real_data: Path, tmp_path: Path
+) -> None:
+    """Twice the size of the uint8 data plus 1 GiB, with torch and all: decoded, then mapped."""
+    pixels = 60_000 * 32 * 32 * 3
+    for run, said in (("a", "kept 60,000 decoded pictures"), ("b", "")):
+        command = f"""
+            {sys.executable} -m nunbit train --data cifar10 --model net --model.width 4
+            --train.epochs 1 --train.batch-size 500 --run-dir {tmp_path / run}
+        """.split()
+        with (tmp_path / "log").open("w+") as log:
+            process = subprocess.Popen(command, stderr=log, stdout=log)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            log.seek(0)
+            text = log.read()
+        assert process.returncode == 0, text
+        assert said in text
+        assert usage.ru_maxrss * 1024 < 2 * pixels + 2**30
+
+
 def test_the_texts_network_learns_birds(real_data: Path, tmp_path: Path) -> None:
     """Four epochs; 100 of them, over three seeds, are in docs/results.md."""
     finished = nunbit.train("birds/net", epochs=4, run_dir=tmp_path / "r", quiet=True)
@@ -39,7 +63,7 @@ def test_the_texts_network_learns_birds(real_data: Path, tmp_path: Path) -> None
     assert finished.dataset.val is None, "a classic recipe selects nothing"
     assert finished.test.accuracy >= 0.78
     # Stored statistics are those of the training split: normalised, it has mean 0 and std 1.
-    x = finished.dataset.preprocess.normalize(finished.dataset.train.images)
+    x = finished.dataset.preprocess.normalize(finished.dataset.train.images[:])
     assert x.mean(dim=(0, 2, 3)).abs().max() < 0.01
     assert (x.std(dim=(0, 2, 3)) - 1).abs().max() < 0.01
 

@@ -12,6 +12,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from conftest import noisy_picture, write_classes
 from nunbit.config import DataConfig
 from nunbit.data import download, named
 from nunbit.data.cifar import TEST_BATCHES, TRAIN_BATCHES
+from nunbit.data.pixels import load
+from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError
@@ -38,7 +41,7 @@ def test_digits_are_split_by_class_and_normalised_by_training_pictures_only() ->
     data = opened("digits")
     assert sizes(data) == (1295, 143, 359)
     assert data.class_names == tuple("0123456789")
-    x = data.preprocess.normalize(data.train.images)
+    x = data.preprocess.normalize(data.train.images[:])
     assert x.shape == (1295, 1, 8, 8)
     # Statistics of the test split, or of all pictures, would be off by more than this.
     assert abs(float(x.double().mean())) < 1e-5
@@ -425,6 +428,61 @@ def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sizes(opened(folder, val_fraction=0)) == (50, 0, 20)
     one_file = opened(folder / "train-00000-of-00001.parquet", val_fraction=0)
     assert sizes(one_file) == (40, 0, 10)
+
+
+def test_parquet_is_read_a_row_group_at_a_time(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    def table(first: int, count: int) -> Any:
+        blobs = [{"bytes": b"%05d" % i * 2000, "path": None} for i in range(first, first + count)]
+        return pa.table({"label": [i % 2 for i in range(count)], "picture": blobs, "other": blobs})
+
+    for number, count in enumerate((1000, 7, 500)):
+        file = tmp_path / f"train-{number}.parquet"
+        rows = table(1000 * number, count)
+        pq.write_table(rows, file, row_group_size=50, compression="none", use_dictionary=False)
+    items = open_source(str(tmp_path)).parts["train"].items
+    assert len(items) == 1507
+    for at, first in (
+        (0, 0),
+        (49, 49),
+        (50, 50),
+        (999, 999),
+        (1000, 1000),
+        (1506, 2499),
+        (-1, 2499),
+    ):
+        assert items[at] == b"%05d" % first * 2000
+    assert items[998:1001] == [b"%05d" % i * 2000 for i in (998, 999, 1000)]
+    assert list(items)[1007] == b"02000" * 2000
+    with pytest.raises(IndexError):
+        items[1507]
+    del rows
+    before = pa.total_allocated_bytes()
+    assert sum(len(items[i]) for i in range(len(items))) == 15_070_000
+    assert pa.total_allocated_bytes() - before < 4_000_000, "groups of half a megabyte are held"
+
+
+def test_damage_inside_a_parquet_file_is_one_line(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "t.parquet"
+    blobs = [{"bytes": b"%05d" % i * 100} for i in range(90)]
+    pq.write_table(pa.table({"img": blobs, "label": [0, 1, 2] * 30}), file, row_group_size=30)
+    column = pq.ParquetFile(file).metadata.row_group(1).column(0)
+    data = bytearray(file.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start : start + 40] = b"\xff" * 40
+    file.write_bytes(data)
+    damaged = open_source(str(file)).parts["all"]
+    assert damaged.items[0] == b"00000" * 100
+    preprocess = Preprocess(
+        height=8, width=8, channels=3, resize="crop", mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    with pytest.raises(DataError, match=r"t.parquet cannot be read as parquet: .+"):
+        load(damaged, preprocess, 2, lambda items, _total, _label: iter(items))
 
 
 def test_a_wrong_data_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def read(source: str = "digits") -> Data:
     config = DataConfig(source=source, val_fraction=0.0)
     found = open_dataset(open_source(source), config, 1, lambda items, _n, _label: iter(items))
     x_train, x_test = (
-        found.preprocess.normalize(part.images).clone(memory_format=torch.contiguous_format)
+        found.preprocess.normalize(part.images[:]).clone(memory_format=torch.contiguous_format)
         for part in (found.train, found.test)
     )
     levels = (found.preprocess.mean, found.preprocess.std)

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from nunbit.config import ModelConfig, RunConfig, TrainConfig
 from nunbit.data.decode import BadPictureError, decode, quiet_pillow, upright
 from nunbit.data.folder import picture_files
-from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, load, printable
+from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, printable
+from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.rows import Images
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
 from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
@@ -98,7 +100,7 @@ class Classifier:
         }
         save_tensors(Path(path), self.module.state_dict(), body)
 
-    def logits(self, images: Tensor, batch_size: int = 256, views: Views = "one") -> Tensor:
+    def logits(self, images: Images, batch_size: int = 256, views: Views = "one") -> Tensor:
         """Return logits (N, K) of preprocessed pictures, uint8 (N, H, W, C).
 
         Args:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.rows import Images, batches
 from nunbit.errors import DivergedError
 from nunbit.runtime import Runtime
 
@@ -29,7 +30,7 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
 
 def collect_logits(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     preprocess: Preprocess,
     runtime: Runtime,
     batch_size: int,
@@ -39,7 +40,7 @@ def collect_logits(
 
     Args:
         model: on `runtime.device`; unchanged afterwards.
-        images: uint8 (N, H, W, C) on the CPU.
+        images: uint8 (N, H, W, C) on the CPU, in memory or mapped.
         preprocess: the one that the network was trained with.
         runtime: where and how to compute.
         batch_size: pictures per forward pass; the last pass takes what is left.
@@ -50,7 +51,7 @@ def collect_logits(
     """
     parts = []
     with eval_mode(model), torch.inference_mode(), runtime.autocast():
-        for batch in images.split(batch_size):
+        for batch in batches(images, batch_size):
             x = preprocess.normalize(batch.to(runtime.device))
             seen = [model(view).float() for view in _views(x, views)]
             parts.append(torch.stack(seen).mean(0).cpu())

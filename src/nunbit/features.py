@@ -74,15 +74,14 @@ def features_of(
         DataError: the network's features are not finite.
     """
     known = _load(source.file())
-    wanted: dict[str, Tensor] = {}
+    wanted: dict[str, tuple[ImageSet, int]] = {}
     for part in parts:
-        fresh = zip(part.digests, part.images, strict=True)
-        wanted |= {digest: image for digest, image in fresh if digest not in known}
+        wanted |= {d: (part, i) for i, d in enumerate(part.digests) if d not in known}
     digests = list(wanted)
     batches = [digests[i : i + BATCH] for i in range(0, len(digests), BATCH)]
     saved = time.monotonic()
     for batch in track(batches, len(batches), tr("features")):
-        images = torch.stack([wanted[digest] for digest in batch])
+        images = torch.stack([part.images[i] for part, i in map(wanted.__getitem__, batch)])
         known |= zip(batch, _compute(source, images), strict=True)
         if time.monotonic() - saved > SAVE_SECONDS:
             _save(source.file(), known)

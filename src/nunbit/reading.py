@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from nunbit.config import RunConfig
+from nunbit.data.cache import pixels_folder
 from nunbit.data.pictures import Track
 from nunbit.data.sources import open_source
 from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
@@ -63,12 +64,25 @@ def read_dataset(
                     tr("cannot read {name}: {reason}", name=fault.name, reason=fault.reason)
                 )
         raise
-    for fault in dataset.skipped:
-        display.say(tr("left out {name}: {reason}", name=fault.name, reason=fault.reason))
+    _say_what_was_done(dataset, display)
     if config.train.patience and dataset.val is None:
         raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
+    return dataset
+
+
+def _say_what_was_done(dataset: Dataset, display: Display) -> None:
+    """Name what was left out, and what was written outside of the run folder."""
+    for fault in dataset.skipped:
+        display.say(tr("left out {name}: {reason}", name=fault.name, reason=fault.reason))
     if dataset.leaks:
         display.say(
             tr("left out {leaks} training pictures that are held out as well", leaks=dataset.leaks)
         )
-    return dataset
+    if dataset.reading.kept:
+        display.say(
+            tr(
+                "kept {count:,} decoded pictures for the next time, in {folder}",
+                count=dataset.reading.kept,
+                folder=pixels_folder(),
+            )
+        )

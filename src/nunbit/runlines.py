@@ -18,7 +18,7 @@ def run_header(config: RunConfig, dataset: Dataset, runtime: Runtime, model: nn.
     return tr(
         "{recipe}: {name}, {parameters:,} parameters; {train:,} training{val} "
         "+ {test:,} test pictures, {classes} classes, {width}x{height}x{channels}; "
-        "{describe}",
+        "{describe}, {reading}",
         recipe=config.recipe,
         name=config.model.name,
         parameters=count_parameters(model),
@@ -30,6 +30,7 @@ def run_header(config: RunConfig, dataset: Dataset, runtime: Runtime, model: nn.
         height=p.height,
         channels=p.channels,
         describe=runtime.describe(),
+        reading=dataset.reading.line(),
     )
 
 

@@ -47,11 +47,11 @@ def read_batches(
     images, labels = [], []
     for name in names:
         batch = _read_batch(folder / name)
-        images.append(batch[0])
+        # The files hold planes (N, 3, 32, 32); everything here is (N, H, W, C).
+        planes = batch[0].reshape(-1, 3, 32, 32)
+        images.append(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
         labels.append(batch[1])
-    # The files hold planes (N, 3, 32, 32); everything here is (N, H, W, C).
-    planes = np.concatenate(images).reshape(-1, 3, 32, 32)
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.concatenate(labels)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def _read_batch(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

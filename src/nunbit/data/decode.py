@@ -6,6 +6,7 @@ white, hidden colours of transparent pixels shown, text files passed on as noise
 """
 
 import io
+import os
 import stat
 import struct
 import warnings
@@ -20,6 +21,9 @@ from PIL import Image, UnidentifiedImageError
 from nunbit.errors import ExplainedError
 from nunbit.language import tr
 
+# Counted up whenever the same file gives other pixels, here or in `Preprocess.to_pixels`: pictures
+# that an older nunbit decoded and kept are then decoded again.
+DECODE_VERSION = 1
 # What is not listed is not tried: Pillow opens 43 formats, EPS by starting Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
@@ -27,10 +31,12 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 FOREIGN_SUFFIXES = frozenset({".tif", ".tiff", ".heic", ".heif", ".avif"})
 MAX_PIXELS = 50_000_000  # a 48-megapixel telephone picture passes
 MAX_SIDE = 16_384
+MAX_CONTENT_BYTES = 64 << 20  # of a file that is read whole before it is decoded
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
 Mode = Literal["L", "RGB"]
 ORIENTATION = 0x0112
+SAY_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,7 +76,9 @@ def decode(source: Path | bytes, mode: Mode, near_side: int = 0) -> Image.Image:
             if near_side:
                 image.draft(None, (2 * near_side, 2 * near_side))
             image.load()
-            return to_mode(upright(image), mode)
+            # Looking into an EXIF that is not there takes a tenth of a small picture's decoding.
+            is_upright = image.info.keys().isdisjoint(SAY_ORIENTATION)
+            return to_mode(image if is_upright else upright(image), mode)
         except BadPictureError:
             raise
         except UnidentifiedImageError:
@@ -81,6 +89,20 @@ def decode(source: Path | bytes, mode: Mode, near_side: int = 0) -> Image.Image:
             ) from None
         except PILLOW_ERRORS as error:
             raise BadPictureError("damaged: {error}", error=error) from error
+
+
+def read_content(path: Path) -> bytes | None:
+    """Return a picture's file as bytes; None where it is too large for that, or breaks off.
+
+    Raises:
+        BadPictureError: as `decode` would, for what is no file that can be opened.
+    """
+    with _open_regular(path) as stream:
+        try:
+            is_large = os.fstat(stream.fileno()).st_size > MAX_CONTENT_BYTES
+            return None if is_large else stream.read()
+        except OSError:  # `decode` meets it again and names it
+            return None
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from nunbit.data.pictures import Pixels
+from nunbit.data.rows import Images
 from nunbit.data.stats import digests
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -53,7 +52,7 @@ PHOTOGRAPHS = _Limits(correlation=0.90, bits=16, band=16)
 LOOK_ALIKES = _Limits(correlation=0.995, bits=8, band=32)
 
 
-def group_near_duplicates(images: Pixels) -> Ints:
+def group_near_duplicates(images: Images) -> Ints:
     """Return a group number per picture, int64 (N,); near duplicates and equals share one.
 
     A group's number is the position of its first picture. Pictures of one colour are grouped with
@@ -69,7 +68,7 @@ def group_near_duplicates(images: Pixels) -> Ints:
     return np.array([_root(roots, i) for i in range(len(images))], dtype=np.int64)
 
 
-def near_pairs(images: Pixels) -> Ints:
+def near_pairs(images: Images) -> Ints:
     """Return sorted pairs of positions i < j that look alike, int64 (P, 2).
 
     Where more than `NEIGHBOURS` pictures look alike, a chain of pairs joins them, not each pair.
@@ -98,7 +97,7 @@ def near_pairs(images: Pixels) -> Ints:
     return pairs
 
 
-def _shrink(images: Pixels) -> tuple[Floats, Floats]:
+def _shrink(images: Images) -> tuple[Floats, Floats]:
     """Return area means: colour (N, T, T, C) for the correlation, grey (N, G, G) for the bits."""
     count, channels = len(images), images.shape[3]
     small = np.empty((count, THUMBNAIL, THUMBNAIL, channels), dtype=np.float32)
@@ -106,7 +105,7 @@ def _shrink(images: Pixels) -> tuple[Floats, Floats]:
     to_grey = GREY if channels == 3 else np.ones(1, dtype=np.float32)
     for start in range(0, count, BATCH):
         at = slice(start, start + BATCH)
-        part = images[at].astype(np.float32)
+        part = images[at].numpy().astype(np.float32)
         small[at] = _area_means(part, THUMBNAIL)
         cells[at] = _area_means((part @ to_grey)[..., None], CELLS + 1)[..., 0]
     return small, cells
@@ -174,10 +173,10 @@ def _candidates(bits_RB: Bits, limits: _Limits) -> tuple[Ints, Ints, Bits]:
     return pairs // 2 // count, pairs // 2 % count, pairs % 2 == 1
 
 
-def _equal_pairs(images: Pixels) -> list[tuple[int, int]]:
+def _equal_pairs(images: Images) -> list[tuple[int, int]]:
     """Return (first, copy) for every picture that occurred before."""
     first: dict[str, int] = {}
-    found = digests(torch.from_numpy(images))
+    found = digests(images)
     return [(at, i) for i, digest in enumerate(found) if (at := first.setdefault(digest, i)) < i]
 
 

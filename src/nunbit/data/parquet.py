@@ -1,7 +1,14 @@
 """Parquet files in the hub's layout: an image column (struct of bytes and path) and a label."""
 
 import json
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,6 +18,7 @@ from nunbit.data.pictures import Pictures, Source
 from nunbit.errors import DataError, UsageError
 
 MAX_CLASSES = 100_000  # a label above it is no class number
+GROUPS_HELD = 4  # neighbours, which threads read together
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
@@ -28,49 +36,111 @@ def open_parquet(path: Path) -> Source:
     for file in files:
         prefix = file.name.split("-")[0].lower() if path.is_dir() else ""
         grouped.setdefault(SPLIT_NAMES.get(prefix, "all"), []).append(file)
-    tables = {part: _read(names) for part, names in grouped.items()}
-    class_names = _class_names(list(tables.values()), path)
-    parts = {part: _pictures(table, class_names, part) for part, table in tables.items()}
+    opened = {part: [_open(file) for file in names] for part, names in grouped.items()}
+    labels = {part: _labels(found) for part, found in opened.items()}
+    class_names = _class_names(list(labels.values()), path)
+    parts = {part: _pictures(opened[part], labels[part], class_names, part) for part in opened}
     return Source(str(path), class_names, parts)
 
 
-def _read(files: list[Path]) -> Any:
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Turn what Arrow raises into one line."""
+    import pyarrow as pa
+
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UsageError('reading parquet needs: pip install "nunbit[parquet]"') from None
-    try:
-        return pa.concat_tables([pq.read_table(file) for file in files])
+        yield
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            "{files} cannot be read as parquet: {reason}", files=files[0], reason=reason
+            "{files} cannot be read as parquet: {reason}", files=file, reason=reason
         ) from error
 
 
-def _image_column(table: Any) -> str:
-    for field in table.schema:
+@dataclass(frozen=True)
+class _File:
+    """An opened file; only its footer has been read."""
+
+    path: Path
+    parquet: Any
+    image_column: str
+    label_column: str
+
+
+def _open(path: Path) -> _File:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError('reading parquet needs: pip install "nunbit[parquet]"') from None
+    with _explained(path):
+        parquet = pq.ParquetFile(path)
+        schema = parquet.schema_arrow
+    return _File(path, parquet, _image_column(schema), _label_column(schema))
+
+
+def _labels(files: list[_File]) -> Any:
+    """Return a table of the label columns of all files."""
+    import pyarrow as pa
+
+    with _explained(files[0].path):
+        return pa.concat_tables([f.parquet.read(columns=[f.label_column]) for f in files])
+
+
+def _image_column(schema: Any) -> str:
+    for field in schema:
         children = {field.type.field(i).name for i in range(field.type.num_fields)}
         if "bytes" in children:
             return str(field.name)
-    raise DataError("no image column (struct with bytes) among {names}", names=table.schema.names)
+    raise DataError("no image column (struct with bytes) among {names}", names=schema.names)
 
 
-def _label_column(table: Any) -> str:
+def _label_column(schema: Any) -> str:
     for name in LABEL_COLUMNS:
-        if name in table.schema.names:
+        if name in schema.names:
             return name
     raise DataError(
         "no label column among {names}; allowed: {label_columns}",
-        names=table.schema.names,
+        names=schema.names,
         label_columns=LABEL_COLUMNS,
     )
 
 
+class _Blobs(Sequence[bytes]):
+    """The bytes of the pictures in some files, of which a few row groups are in memory at a time.
+
+    All of them, beside the pixels that they become, would be the larger part of the memory.
+    """
+
+    def __init__(self, files: list[_File]) -> None:
+        groups = [(file, group) for file in files for group in range(file.parquet.num_row_groups)]
+        sizes = (file.parquet.metadata.row_group(group).num_rows for file, group in groups)
+        self._groups, self._ends = groups, list(accumulate(sizes))
+        self._lock = Lock()  # a parquet file has one position, and pictures are read by threads
+        self._held = lru_cache(GROUPS_HELD)(self._read)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        at = range(len(self))[i]
+        number = bisect_right(self._ends, at)
+        with self._lock:
+            group = self._held(number)
+        return group[at - self._ends[number]].as_py() or b""
+
+    def _read(self, number: int) -> Any:
+        """Return the bytes of one row group as an Arrow array."""
+        file, group = self._groups[number]
+        with _explained(file.path):
+            table = file.parquet.read_row_group(group, columns=[file.image_column])
+            return table.column(file.image_column).combine_chunks().field("bytes")
+
+
 def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
     """Return the names that the schema's `huggingface` metadata gives, or all text labels."""
-    columns = [(_label_column(table), table) for table in tables]
+    columns = [(_label_column(table.schema), table) for table in tables]
     try:
         column, table = columns[0]
         features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
@@ -86,9 +156,9 @@ def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
     )
 
 
-def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
-    blobs = table.column(_image_column(table)).combine_chunks().field("bytes").to_pylist()
-    labels = table.column(_label_column(table)).to_pylist()
+def _pictures(files: list[_File], table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
+    blobs = _Blobs(files)
+    labels = table.column(_label_column(table.schema)).to_pylist()
     index: dict[Any, int] = {name: i for i, name in enumerate(class_names)}
     index |= {i: i for i in range(len(class_names))}
     try:
@@ -101,4 +171,4 @@ def _pictures(table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
             count=len(class_names),
         ) from None
     names = [f"{part}/{i}" for i in range(len(blobs))]
-    return Pictures([blob or b"" for blob in blobs], numbers, names)
+    return Pictures(blobs, numbers, names)

@@ -1,21 +1,19 @@
-"""The two states of a set of pictures: as found (`Pictures`) and in memory (`ImageSet`)."""
+"""The two states of a set of pictures: as found (`Pictures`) and as pixels (`ImageSet`)."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from nunbit.data.decode import BadPictureError, decode, quiet_pillow
+from nunbit.data.decode import BadPictureError, decode
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.stats import digests
-from nunbit.language import tr
+from nunbit.data.rows import Images, choose
+from nunbit.language import tr, trn
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Item = Path | bytes | Pixels
@@ -58,10 +56,10 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures in memory, all of one size."""
+    """Pictures of one size, in memory or mapped from a file."""
 
-    images: Tensor
-    """uint8 (N, H, W, C)."""
+    images: Images
+    """uint8 (N, H, W, C): index it, or take `batches`."""
     labels: Tensor
     """int64 (N,)."""
     names: Sequence[str]
@@ -72,10 +70,10 @@ class ImageSet:
         return len(self.labels)
 
     def select(self, indices: Tensor) -> "ImageSet":
-        """Return the pictures at these positions, in their order."""
+        """Return the pictures at these positions, in their order; no pixels are copied."""
         at = indices.tolist()
         names, digests = [self.names[i] for i in at], [self.digests[i] for i in at]
-        return ImageSet(self.images[indices], self.labels[indices], names, digests)
+        return ImageSet(choose(self.images, indices), self.labels[indices], names, digests)
 
 
 @dataclass(frozen=True)
@@ -86,50 +84,57 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Where the pixels of pictures came from, and where they are; counts of pictures."""
+
+    decoded: int = 0
+    """Decoded from their files now."""
+    cached: int = 0
+    """Decoded by an earlier run and kept."""
+    given: int = 0
+    """Pixels from the beginning: nothing had to be decoded."""
+    kept: int = 0
+    """In a set that this run wrote into the cache."""
+    mapped: int = 0
+    """Mapped from a file, so that they need no memory of their own; the others are in memory."""
+
+    def __add__(self, other: "Reading") -> "Reading":
+        return Reading(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def line(self) -> str:
+        """Say it in a few words."""
+        if self.cached and self.decoded:
+            said = tr(
+                "{cached:,} pictures from the cache, {decoded:,} decoded",
+                cached=self.cached,
+                decoded=self.decoded,
+            )
+        elif self.cached:
+            said = trn(
+                "{count} picture from the cache", "{count} pictures from the cache", self.cached
+            )
+        elif self.kept:
+            said = trn(
+                "{count} picture decoded and kept",
+                "{count} pictures decoded and kept",
+                self.decoded,
+            )
+        elif self.mapped:
+            said = trn("{count} picture mapped", "{count} pictures mapped", self.mapped)
+        else:
+            count = self.decoded + self.given
+            said = trn("{count} picture in memory", "{count} pictures in memory", count)
+        return said
+
+
 @dataclass
 class Loaded:
     """What `load` read, and what it could not."""
 
     images: ImageSet
     skipped: list[Skipped] = field(default_factory=list)
-
-
-def load(pictures: Pictures, preprocess: Preprocess, threads: int, track: Track) -> Loaded:
-    """Decode and resize pictures once, in parallel (Pillow works outside Python's lock).
-
-    Args:
-        pictures: what to read.
-        preprocess: gives size and channels; its statistics are not used here.
-        threads: decoding threads.
-        track: shows progress: (items, total, label) -> items.
-    """
-    shape = (len(pictures), preprocess.height, preprocess.width, preprocess.channels)
-    items, is_whole = pictures.items, not preprocess.resize_to
-    if isinstance(items, np.ndarray) and items.shape == shape and is_whole:
-        return Loaded(_in_memory(items, pictures))
-    pixels = np.empty(shape, dtype=np.uint8)
-    skipped: dict[int, Skipped] = {}
-
-    def read(index: int) -> None:
-        try:
-            pixels[index] = preprocess.to_pixels(as_image(pictures.items[index], preprocess))
-        except BadPictureError as error:
-            skipped[index] = Skipped(pictures.names[index], str(error))
-
-    with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
-        for _ in track(pool.map(read, range(len(pictures))), len(pictures), tr("reading pictures")):
-            pass
-    images = _in_memory(pixels, pictures)
-    if skipped:
-        kept = [i for i in range(len(pictures)) if i not in skipped]
-        images = images.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
-    return Loaded(images, [skipped[i] for i in sorted(skipped)])
-
-
-def _in_memory(pixels: Pixels, pictures: Pictures) -> ImageSet:
-    """Return pixels with the pictures' labels and names; IDX files give read-only arrays."""
-    images = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-    return ImageSet(images, torch.from_numpy(pictures.labels), pictures.names, digests(images))
+    reading: Reading = field(default_factory=Reading)
 
 
 def as_image(item: Item, preprocess: Preprocess) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,8 @@ from nunbit.config import DataConfig
 from nunbit.data.decode import BadPictureError, decode, quiet_pillow
 from nunbit.data.duplicates import group_near_duplicates
 from nunbit.data.overrides import apply_overrides, overrides_digest
-from nunbit.data.pictures import ImageSet, Item, Loaded, Skipped, Source, Track, load
+from nunbit.data.pictures import ImageSet, Item, Loaded, Reading, Skipped, Source, Track
+from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import mean_and_std
 from nunbit.errors import DataError
@@ -32,7 +33,7 @@ class UnreadableError(DataError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a run reads: three splits of pictures in memory, and how they were made."""
+    """Everything a run reads: three splits of pictures, and how they were made."""
 
     train: ImageSet
     val: ImageSet | None
@@ -45,6 +46,8 @@ class Dataset:
     """sha256 of the pictures and labels of all splits."""
     leaks: int
     """Training pictures left out because the very same picture is held out by the source."""
+    reading: Reading = field(default_factory=Reading)
+    """Where the pixels came from, and where they are."""
 
 
 def open_dataset(
@@ -95,6 +98,7 @@ def open_dataset(
         skipped=skipped,
         fingerprint=_fingerprint([train, *([val] if val else []), test], config),
         leaks=leaks,
+        reading=sum((part.reading for part in loaded.values()), Reading()),
     )
 
 
@@ -132,7 +136,7 @@ def _keys(pictures: ImageSet, config: DataConfig) -> Sequence[str]:
     """Return a key per picture; those with equal keys belong on one side of a split."""
     if not config.group_duplicates:
         return pictures.digests
-    first_of_group = group_near_duplicates(pictures.images.numpy())
+    first_of_group = group_near_duplicates(pictures.images)
     return [pictures.digests[first] for first in first_of_group.tolist()]
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
+
 from nunbit.data.duplicates import group_near_duplicates
 from nunbit.diagnosis.examination import Examination, Ints
 from nunbit.diagnosis.findings import Finding, Severity, some_pictures
@@ -25,7 +27,7 @@ class Copies:
 
 def find_copies(pictures: Examination) -> Copies:
     """Group the readable pictures."""
-    group_of = group_near_duplicates(pictures.images)
+    group_of = group_near_duplicates(torch.from_numpy(pictures.images))
     positions = pictures.readable.tolist()
     equal: dict[str, list[int]] = {}
     for i, digest in zip(positions, pictures.digests, strict=True):

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from nunbit.data.decode import FORMATS, ORIENTATION, PILLOW_ERRORS, quiet_pillow
-from nunbit.data.pictures import Item, Pictures, Pixels, Source, Track, load
+from nunbit.data.pictures import Item, Pictures, Pixels, Source, Track
+from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.language import tr
 
@@ -118,7 +119,7 @@ def examine(source: Source, threads: int, track: Track) -> Examination:
         files=files,
         faults=faults,
         readable=np.array([i for i in range(len(names)) if i not in faults], dtype=np.int64),
-        images=loaded.images.images.numpy(),
+        images=loaded.images.images[:].numpy(),
         digests=loaded.images.digests,
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nunbit.bundle import Classifier, load_classifier
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
+from nunbit.data.rows import batches
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError, UsageError
@@ -148,9 +149,11 @@ def _logits(
     classifier: Classifier, pictures: ImageSet, batch_size: int, display: Display
 ) -> Tensor:
     """Return logits (N, K) of a split; the same batches as in training give the same bits."""
-    batches = pictures.images.split(batch_size)
+    count = -(-len(pictures) // batch_size)
     found = [
         classifier.logits(batch, batch_size)
-        for batch in display.track(batches, len(batches), tr("classifying pictures"))
+        for batch in display.track(
+            batches(pictures.images, batch_size), count, tr("classifying pictures")
+        )
     ]
     return torch.cat(found)

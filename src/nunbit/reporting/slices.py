@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nunbit.data.decode import FORMATS, PILLOW_ERRORS, quiet_pillow
+from nunbit.data.rows import Images, batches
 from nunbit.metrics import wilson_interval
 
 Property = Literal["brightness", "contrast", "size"]
@@ -60,7 +61,7 @@ def drops(found: Iterable[Slice], accuracy: float) -> list[Slice]:
     return [part for part in found if part.ci95[1] < accuracy]
 
 
-def light(images: Tensor) -> dict[Property, Tensor]:
+def light(images: Images) -> dict[Property, Tensor]:
     """Return brightness and contrast: mean and standard deviation of the grey values in [0, 1].
 
     Args:
@@ -68,7 +69,7 @@ def light(images: Tensor) -> dict[Property, Tensor]:
     """
     weights = torch.tensor(LUMA if images.shape[-1] == 3 else (1.0,))
     means, deviations = [], []
-    for batch in images.split(BATCH):
+    for batch in batches(images, BATCH):
         grey = (batch.float() @ weights / 255).flatten(1)
         means.append(grey.mean(1))
         deviations.append(grey.std(1, correction=0))

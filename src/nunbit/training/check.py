@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.rows import Images
 from nunbit.evaluation import eval_mode
 from nunbit.language import tr
 from nunbit.runtime import Runtime
@@ -159,7 +160,7 @@ def twin_fault(model: nn.Module) -> str | None:
 
 
 def dead_fault(
-    model: nn.Module, images: Tensor, preprocess: Preprocess, runtime: Runtime
+    model: nn.Module, images: Images, preprocess: Preprocess, runtime: Runtime
 ) -> str | None:
     """Say whether many ReLU units are 0 for every picture: no gradient wakes them.
 
