@@ -2,12 +2,13 @@
 # make test   set up what it needs, run the checks and the tests
 # make check  formatting, lint, types, layering
 # make messages  bring the translations up to date with the texts in the sources
+# make peers  the environment of benchmarks/peers, apart from nunbit's own
 # make torture  every fault in full, and the defects that the tests must find
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check messages torture clean
+.PHONY: run test check messages peers torture clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/nunbit train
@@ -39,6 +40,16 @@ $(VENV)/.run-ready: pyproject.toml | $(BIN)/python
 $(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.run-ready
+
+# Other libraries to measure against, in an environment of their own (some GB).
+PEERS := benchmarks/peers/.venv
+
+peers: $(PEERS)/.ready
+
+$(PEERS)/.ready: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 # Every fault of tests/torture, in full: about a quarter of an hour; writes docs/reliability.md.
 torture: $(VENV)/.dev-ready

@@ -4,10 +4,9 @@
     NUNBIT_DATA=path/to/data python benchmarks/peers [--workloads mnist-cnn] [--repeats 3]
 
 Run it with nunbit's own interpreter, alone on the machine. First every variant of every peer is
-tried (two epochs); the one whose second epoch is fastest is the peer's. Then all sides train in
-turn, A B C A B C, each in a process of its own, and one table with medians and ratios is printed.
-A peer that is more than `SLOW` times slower than the fastest peer is measured once only.
-What is timed is said in `task.py`.
+tried (two epochs); the fastest is the peer's. Then all sides train in turn, A B C A B C, each in a
+process of its own, and one table with medians and ratios is printed. A peer that is more than
+`SLOW` times slower than the fastest is measured once only. What is timed is said in `task.py`.
 """
 
 import argparse
@@ -40,12 +39,12 @@ def main() -> None:
                 work = prepare(workload, folder, quick=words.quick)
             except NunbitError as error:  # no data, most likely
                 sys.exit(str(error))
-            chosen = choose_variants(work, words)
             epochs = words.epochs or (2 if words.quick else WORKLOADS[workload].epochs)
+            chosen = choose_variants(work, epochs, words)
             for repeat in range(repeats):
                 run = folder / f"run-{workload}-{repeat}"
                 note(results, run_nunbit(work, run, epochs=epochs, seed=repeat))
-                for peer, (variant, is_slow) in chosen.items():
+                for (peer, variant), is_slow in chosen.items():
                     if repeat == 0 or not is_slow:
                         again = {"epochs": epochs, "seed": repeat, "variant": variant}
                         note(results, run_peer(words.python, peer, work, **again))
@@ -55,12 +54,16 @@ def main() -> None:
         words.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def choose_variants(work: Prepared, words: argparse.Namespace) -> dict[str, tuple[str, bool]]:
-    """Return the fastest variant of each peer, and whether the peer is far from the fastest one.
+def choose_variants(
+    work: Prepared, epochs: int, words: argparse.Namespace
+) -> dict[tuple[str, str], bool]:
+    """Return the variants of each peer that are measured, and whether the peer is a slow one.
 
-    A variant that fails on this machine (no compiler, say) is named and left out.
+    Those are the one with the quickest epoch and the one that would train quickest as a whole:
+    where compilation takes longer than it saves, these are two. A variant that fails on this
+    machine (no compiler, say) is named and left out.
     """
-    best: dict[str, tuple[float, str]] = {}
+    trials: dict[tuple[str, str], tuple[float, float]] = {}
     for peer in words.peers:
         variants = [v for v in PEERS[peer] if not words.variants or v in words.variants]
         for variant in variants or PEERS[peer][:1]:
@@ -71,10 +74,18 @@ def choose_variants(work: Prepared, words: argparse.Namespace) -> dict[str, tupl
                 print(f"left out: {peer} {variant}: {error}", file=sys.stderr)
                 continue
             epoch = result["later_epoch"]
-            print(f"trial: {work.name} {peer} {variant}: {epoch:.2f} s an epoch", file=sys.stderr)
-            best[peer] = min(best.get(peer, (epoch, variant)), (epoch, variant))
-    fastest = min((epoch for epoch, _ in best.values()), default=0.0)
-    return {peer: (variant, epoch > SLOW * fastest) for peer, (epoch, variant) in best.items()}
+            whole = result["seconds"] + (epochs - TRIAL_EPOCHS) * epoch
+            trials[peer, variant] = epoch, whole
+            told = f"{epoch:.2f} s an epoch, about {whole:.1f} s for {epochs}"
+            print(f"trial: {work.name} {peer} {variant}: {told}", file=sys.stderr, flush=True)
+    chosen: dict[tuple[str, str], bool] = {}
+    fastest = [min((t[i] for t in trials.values()), default=0.0) for i in (0, 1)]
+    for peer in dict.fromkeys(peer for peer, _ in trials):
+        own = {key: found for key, found in trials.items() if key[0] == peer}
+        for i in (0, 1):
+            key = min(own, key=lambda k: own[k][i])
+            chosen[key] = all(own[key][j] > SLOW * fastest[j] for j in (0, 1))
+    return chosen
 
 
 def note(results: list[Result], result: Result) -> None:

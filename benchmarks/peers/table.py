@@ -9,7 +9,7 @@ from runs import Result
 
 from nunbit.runtime import versions
 
-FIGURES = ("seconds", "later_epoch", "test_accuracy")
+FIGURES = ("later_epoch", "seconds", "test_accuracy")
 
 
 def header(epochs: dict[str, int], repeats: int) -> str:
@@ -45,45 +45,54 @@ def _commit() -> str:
 def rows(results: list[Result]) -> str:
     """Return the table: for each workload nunbit first, then the peers from the fastest on.
 
-    The ratio is a peer's seconds over nunbit's, of the whole training and of an epoch after the
-    first one (which holds compilation and whatever else is done once).
+    The ratios are a peer's seconds over nunbit's: of an epoch after the first one (which holds
+    compilation and whatever else is done once), and of the whole training.
     """
     lines = [
-        "| workload | | versions | variant | training | later epoch | test accuracy | ratio "
-        "| ratio, later epochs | runs |",
+        "| workload | | versions | variant | epoch | training | test accuracy | ratio, epoch "
+        "| ratio, training | runs |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for workload in dict.fromkeys(result["workload"] for result in results):
-        medians = _medians([r for r in results if r["workload"] == workload])
-        own = medians.get("nunbit")
-        ordered = sorted(medians, key=lambda who: (who != "nunbit", medians[who]["seconds"]))
-        lines += [_row(workload, medians[who], own) for who in ordered]
+    for workload, (own, peers) in _by_workload(results).items():
+        ordered = sorted(peers, key=lambda one: float(one["later_epoch"]))
+        lines += [_row(workload, one, own) for one in ([own] if own else []) + ordered]
     return "\n".join(lines)
 
 
 def summary(results: list[Result]) -> str:
-    """Return nunbit against the fastest peer of each workload, and the geometric mean."""
-    ratios = {}
+    """Return nunbit against the fastest peer of each workload, and the geometric means."""
+    lines = []
+    for figure, name in (("later_epoch", "an epoch"), ("seconds", "the whole training")):
+        ratios = {}
+        for workload, (own, peers) in _by_workload(results).items():
+            if own and peers:
+                fastest = min(peers, key=lambda one: float(one[figure]))
+                who = f"{workload} ({fastest['peer']} {fastest['variant']})"
+                ratios[who] = fastest[figure] / own[figure]
+        if ratios:
+            named = ", ".join(f"{who} {ratio:.2f}" for who, ratio in ratios.items())
+            mean = statistics.geometric_mean(ratios.values())
+            lines.append(f"Fastest peer over nunbit, {name}: {named}; geometric mean {mean:.2f}.")
+    return "\n".join(lines)
+
+
+def _by_workload(results: list[Result]) -> dict[str, tuple[Result | None, list[Result]]]:
+    """Return nunbit's medians and those of the peers' variants for each workload."""
+    found: dict[str, tuple[Result | None, list[Result]]] = {}
     for workload in dict.fromkeys(result["workload"] for result in results):
         medians = _medians([r for r in results if r["workload"] == workload])
-        own = medians.pop("nunbit", None)
-        if own is not None and medians:
-            fastest = min(medians.values(), key=lambda one: one["seconds"])
-            ratios[f"{workload} ({fastest['peer']})"] = fastest["seconds"] / own["seconds"]
-    if not ratios:
-        return "Nothing to compare: nunbit or all peers were left out."
-    named = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-    mean = statistics.geometric_mean(ratios.values())
-    return f"Fastest peer over nunbit: {named}; geometric mean {mean:.2f}."
+        own = next((one for one in medians if one["peer"] == "nunbit"), None)
+        found[workload] = own, [one for one in medians if one is not own]
+    return found
 
 
-def _medians(results: list[Result]) -> dict[str, Result]:
-    """Return one result per peer: the median of each figure."""
-    found = {}
-    for who in dict.fromkeys(result["peer"] for result in results):
-        own = [result for result in results if result["peer"] == who]
+def _medians(results: list[Result]) -> list[Result]:
+    """Return one result per peer and variant: the median of each figure."""
+    found = []
+    for who in dict.fromkeys((result["peer"], result["variant"]) for result in results):
+        own = [r for r in results if (r["peer"], r["variant"]) == who]
         middle = {name: statistics.median(r[name] for r in own) for name in FIGURES}
-        found[who] = {**own[0], **middle, "runs": len(own)}
+        found.append({**own[0], **middle, "runs": len(own)})
     return found
 
 
@@ -94,8 +103,8 @@ def _row(workload: str, one: Result, own: Result | None) -> str:
         one["peer"],
         one["version"],
         one["variant"],
-        f"{one['seconds']:.2f} s",
         f"{one['later_epoch']:.2f} s",
+        f"{one['seconds']:.2f} s",
         f"{one['test_accuracy']:.4f}",
         *ratios,
         str(one["runs"]),
