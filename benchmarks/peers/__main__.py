@@ -4,9 +4,10 @@
     NUNBIT_DATA=path/to/data python benchmarks/peers [--workloads mnist-cnn] [--repeats 3]
 
 Run it with nunbit's own interpreter, alone on the machine. First every variant of every peer is
-tried (two epochs); the fastest is the peer's. Then all sides train in turn, A B C A B C, each in a
-process of its own, and one table with medians and ratios is printed. A peer that is more than
-`SLOW` times slower than the fastest is measured once only. What is timed is said in `task.py`.
+tried on a part of the pictures; the fastest is the peer's. Then all sides train in turn, A B C
+A B C, each in a process of its own, and one table with medians and ratios is printed. A peer that
+is more than `SLOW` times slower than the fastest is measured once only. What is timed is said in
+`task.py`.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def main() -> None:
                 for (peer, variant), is_slow in chosen.items():
                     if repeat == 0 or not is_slow:
                         again = {"epochs": epochs, "seed": repeat, "variant": variant}
-                        note(results, run_peer(words.python, peer, work, **again))
+                        note(results, run_peer(words.python, peer, work.task, **again))
     epochs_of = {result["workload"]: result["epochs"] for result in results}
     print(header(epochs_of, repeats), rows(results), summary(results), sep="\n\n")
     if words.out:
@@ -69,12 +70,13 @@ def choose_variants(
         for variant in variants or PEERS[peer][:1]:
             trial = {"epochs": TRIAL_EPOCHS, "seed": 0, "variant": variant}
             try:
-                result = run_peer(words.python, peer, work, **trial)
+                result = run_peer(words.python, peer, work.trial, **trial)
             except RuntimeError as error:
                 print(f"left out: {peer} {variant}: {error}", file=sys.stderr)
                 continue
-            epoch = result["later_epoch"]
-            whole = result["seconds"] + (epochs - TRIAL_EPOCHS) * epoch
+            once = result["seconds"] - TRIAL_EPOCHS * result["later_epoch"]  # such as compilation
+            epoch = result["later_epoch"] / work.trial_share
+            whole = once + epochs * epoch
             trials[peer, variant] = epoch, whole
             told = f"{epoch:.2f} s an epoch, about {whole:.1f} s for {epochs}"
             print(f"trial: {work.name} {peer} {variant}: {told}", file=sys.stderr, flush=True)

@@ -30,11 +30,13 @@ class Workload:
     train_pictures: int = 0
     """The first so many of the source's order; 0 takes all."""
     test_pictures: int = 0
+    trial_pictures: int = QUICK
+    """Training pictures on which the variants of the peers are tried."""
 
 
 WORKLOADS = {
-    "birds-width": Workload("birds/width", epochs=5),
-    "mnist-cnn": Workload("mnist/cnn", epochs=3),
+    "birds-width": Workload("birds/width", epochs=5, trial_pictures=6400),
+    "mnist-cnn": Workload("mnist/cnn", epochs=3, trial_pictures=6000),
     "cifar10-resnet18": Workload("cifar10/resnet18", 2, train_pictures=6400, test_pictures=2000),
 }
 
@@ -47,9 +49,12 @@ class Prepared:
     recipe: str
     task: Path
     """For the peers, see `task.py`."""
+    trial: Path
+    """The same with fewer pictures."""
+    trial_share: float
+    """Of the training pictures."""
     nunbit_data: list[str]
     """Options of `nunbit train` that name the same pictures."""
-    pictures: int
 
 
 def prepare(name: str, folder: Path, *, quick: bool) -> Prepared:
@@ -69,10 +74,12 @@ def prepare(name: str, folder: Path, *, quick: bool) -> Prepared:
     dataset = open_dataset(source, config.data, 2, lambda items, _count, _label: iter(items))
     wanted = (QUICK, QUICK) if quick else (work.train_pictures, work.test_pictures)
     train, test = _first(dataset.train, wanted[0]), _first(dataset.test, wanted[1])
-    task = folder / f"{name}.npz"
-    _write_task(task, name, config, dataset, train, test)
+    task, trial = folder / f"{name}.npz", folder / f"{name}-trial.npz"
+    few = _first(train, QUICK if quick else work.trial_pictures)
+    _write_task(task, name, config, dataset, (train, test))
+    _write_task(trial, name, config, dataset, (few, _first(test, QUICK)))
     options = [] if not any(wanted) else _write_folder(folder / name, dataset, train, test)
-    return Prepared(name, work.recipe, task, options, len(train))
+    return Prepared(name, work.recipe, task, trial, len(few) / len(train), options)
 
 
 def _first(pictures: ImageSet, count: int) -> ImageSet:
@@ -80,9 +87,10 @@ def _first(pictures: ImageSet, count: int) -> ImageSet:
 
 
 def _write_task(
-    file: Path, name: str, config: RunConfig, dataset: Dataset, train: ImageSet, test: ImageSet
+    file: Path, name: str, config: RunConfig, dataset: Dataset, parts: tuple[ImageSet, ImageSet]
 ) -> None:
-    """Write pictures, labels and settings as `task.Task` takes them."""
+    """Write pictures (train, test), labels and settings as `task.Task` takes them."""
+    train, test = parts
     preprocess, num_classes = dataset.preprocess, len(dataset.class_names)
     model = build_model(
         config.model.name,

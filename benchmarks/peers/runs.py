@@ -23,14 +23,14 @@ Result = dict[str, Any]
 
 
 def run_peer(
-    python: Path, peer: str, work: Prepared, *, epochs: int, seed: int, variant: str
+    python: Path, peer: str, task: Path, *, epochs: int, seed: int, variant: str
 ) -> Result:
     """Train with a peer and return what it printed, see `task.answer`.
 
     Args:
         python: interpreter of the peers' environment.
         peer: of `PEERS`.
-        work: what to train on.
+        task: what to train on.
         epochs: how long.
         seed: for the peer's own generators.
         variant: one that the peer offers.
@@ -39,9 +39,9 @@ def run_peer(
         RuntimeError: the process failed; with the end of what it printed.
     """
     words = ["--epochs", str(epochs), "--seed", str(seed), "--variant", variant]
-    command = [str(python), str(HERE / f"{peer}_peer.py"), str(work.task), *words]
+    command = [str(python), str(HERE / f"{peer}_peer.py"), str(task), *words]
     # Compiled code is kept beside the data, so that repeats find it: a kindness to the peers.
-    kept = {"TORCHINDUCTOR_CACHE_DIR": str(work.task.with_name("inductor"))}
+    kept = {"TORCHINDUCTOR_CACHE_DIR": str(task.with_name("inductor"))}
     return _last_object(command, {"PYTHONPATH": str(SOURCES), **kept})
 
 

@@ -38,8 +38,8 @@ HERE = Path(__file__).parent
 SOURCES = HERE.parents[2] / "src"
 RECIPES = {  # by name: script and variant
     "fastai": ("fastai_recipe.py", "plain"),
-    "timm": ("timm_recipe.py", "channels-last"),
-    "timm-bf16": ("timm_recipe.py", "bf16"),
+    "timm": ("timm_recipe.py", "bf16"),
+    "timm-fp32": ("timm_recipe.py", "channels-last"),
     "tutorial-features": ("torchvision_recipe.py", "features"),
     "tutorial-all": ("torchvision_recipe.py", "all"),
     "yolo-like": ("ultralytics_recipe.py", "plain"),
