@@ -3,12 +3,13 @@
 # make check  formatting, lint, types, layering
 # make messages  bring the translations up to date with the texts in the sources
 # make bench  speed beside the plain loop, seconds to an accuracy, inference, where the time goes
+# make peers  the environment of benchmarks/peers, apart from nunbit's own
 # make torture  every fault in full, and the defects that the tests must find
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check messages bench torture clean
+.PHONY: run test check messages bench peers torture clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/nunbit train
@@ -48,6 +49,16 @@ bench: $(VENV)/.dev-ready
 	@$(BIN)/python benchmarks/time_to_accuracy.py
 	@$(BIN)/python benchmarks/inference.py
 	@$(BIN)/python benchmarks/where.py
+
+# Other libraries to measure against, in an environment of their own (some GB).
+PEERS := benchmarks/peers/.venv
+
+peers: $(PEERS)/.ready
+
+$(PEERS)/.ready: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 # Every fault of tests/torture, in full: about a quarter of an hour; writes docs/reliability.md.
 torture: $(VENV)/.dev-ready

@@ -4,7 +4,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,19 @@ from nunbit.runfolder import (
 from nunbit.runlines import epoch_cells, run_header
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, versions
 from nunbit.signals import StopRequest, stop_requests
-from nunbit.start import HeadStart, Start, build_start, fit_start
+from nunbit.start import (
+    HeadStart,
+    Start,
+    build_start,
+    fastest_runtime,
+    fit_start,
+    resolved,
+)
 from nunbit.storage import make_folder
 from nunbit.training.check import dead_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
-from nunbit.training.tempo import settle_precision
 from nunbit.values import Interval
 
 Publish = Callable[[Finished], object]
@@ -91,7 +97,7 @@ def train_run(
         dataset = read(config, runtime, display, stop)
         began = time.perf_counter()
         runtime = fastest_runtime(config, dataset, runtime)
-        config = _resolved(config, runtime)
+        config = resolved(config, runtime)
         training = _new_training(config, dataset, runtime, run_dir)
         training.start_seconds = time.perf_counter() - began
         write_beginning(run_dir, config, dataset)
@@ -280,26 +286,6 @@ def _batch_names(training: _Training) -> str:
         names=", ".join(names[:3]),
         more=more,
     )
-
-
-def fastest_runtime(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Runtime:
-    """Return the runtime in whose precision the network of a run trains faster here."""
-    if config.train.precision != "auto":
-        return runtime
-    model = build_start(config, dataset, runtime).model
-    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
-    return settle_precision(model, loader, runtime)
-
-
-def _resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
-    """Return the settings with what the machine chose, so that the run can be repeated."""
-    train = replace(
-        config.train,
-        device=str(runtime.device),
-        precision=runtime.precision,
-        threads=runtime.threads,
-    )
-    return replace(config, train=train)
 
 
 def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadStart:

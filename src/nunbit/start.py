@@ -1,13 +1,14 @@
 """Where a training begins: the network, its first weights, and its first last layer."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
@@ -24,6 +25,7 @@ from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model
 from nunbit.runtime import Runtime, limited_threads, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
+from nunbit.training.tempo import settle_precision
 from nunbit.zoo import load_pretrained
 
 PREPARE_PICTURES = 2000  # enough for second moments of patches: hundreds of them in each picture
@@ -137,6 +139,26 @@ def _require_size(model: nn.Module, preprocess: Preprocess, side: int) -> None:
         raise UsageError(
             "the network cannot take pictures of {side} pixels: set data.small_size to 0", side=side
         ) from error
+
+
+def fastest_runtime(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Runtime:
+    """Return the runtime in whose precision the network of a run trains faster here."""
+    if config.train.precision != "auto":
+        return runtime
+    model = build_start(config, dataset, runtime).model
+    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+    return settle_precision(model, loader, runtime)
+
+
+def resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
+    """Return the settings with what the machine chose, so that the run can be repeated."""
+    train = replace(
+        config.train,
+        device=str(runtime.device),
+        precision=runtime.precision,
+        threads=runtime.threads,
+    )
+    return replace(config, train=train)
 
 
 def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) -> HeadStart:
