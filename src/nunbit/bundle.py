@@ -28,7 +28,7 @@ from nunbit.language import tr
 from nunbit.metrics import Metrics, measure
 from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
-from nunbit.runtime import Runtime, choose_runtime, limited_threads
+from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16
 from nunbit.storage import load_tensors, save_tensors
 
 FORMAT_VERSION = 1
@@ -60,6 +60,16 @@ class Prediction:
         }
 
 
+def _runtime_of(card: Mapping[str, Any]) -> Runtime:
+    """Return how to compute: as in training, so that results agree, where the hardware can."""
+    runtime = choose_runtime(TrainConfig(precision="fp32"))
+    config = card.get("config")
+    train = config.get("train") if isinstance(config, dict) else None  # a stranger may have made it
+    is_short = isinstance(train, dict) and train.get("precision") == "bf16"
+    is_short = is_short and multiplies_bf16(runtime.device)
+    return replace(runtime, precision="bf16") if is_short else runtime
+
+
 class Classifier:
     """A trained network with all that is needed to use it on any picture.
 
@@ -78,7 +88,7 @@ class Classifier:
         card: Mapping[str, Any],
         runtime: Runtime | None = None,
     ) -> None:
-        self.runtime = runtime or choose_runtime(TrainConfig(precision="fp32"))
+        self.runtime = runtime or _runtime_of(card)
         # NHWC, as in training: the same convolutions, the same bits, and faster on CPUs.
         layout = torch.channels_last
         self.module = module.to(self.runtime.device, memory_format=layout).eval()  # type: ignore[call-overload]  # torch's stubs lack this form

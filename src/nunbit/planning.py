@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
@@ -205,6 +204,8 @@ def _build(
 
 def _time(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Candidate:
     """Train a network for a few updates that are thrown away."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports much
+
     model, loader = _build(config, dataset, runtime)
     runtime = settle_precision(model, loader, runtime)
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
