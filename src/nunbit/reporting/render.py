@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 
 from markupsafe import Markup
@@ -10,7 +11,7 @@ from nunbit.language import tr
 from nunbit.pages.environment import page_environment
 from nunbit.reporting import svg
 
-NBSP = "\N{NO-BREAK SPACE}"
+NBSP, NB_HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
 
 
 def render(template: str, **facts: Any) -> str:
@@ -29,6 +30,21 @@ def percent(fraction: float, digits: int = 1) -> str:
 def percents(ends: tuple[float, float], digits: int = 1) -> str:
     """Return an interval of fractions as `86.2 – 89.1 %`."""
     return f"{100 * ends[0]:.{digits}f}{NBSP}–{NBSP}{percent(ends[1], digits)}"
+
+
+def glued(text: str) -> str:
+    """Return a sentence in which no line break tears a number apart: `95 %`, `1e-5`."""
+    return re.sub(r"(\de)-(\d)", rf"\1{NB_HYPHEN}\2", text.replace(" %", f"{NBSP}%"))
+
+
+def breakable(name: str) -> Markup:
+    """Return the name of a recipe that may break where its settings begin."""
+    return Markup(":<wbr>").join(name.split(":"))
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def count(number: float) -> str:
@@ -65,7 +81,15 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-FILTERS = {"percent": percent, "percents": percents, "count": count, "duration": duration}
+FILTERS = {
+    "percent": percent,
+    "percents": percents,
+    "glued": glued,
+    "breakable": breakable,
+    "sentence": sentence,
+    "count": count,
+    "duration": duration,
+}
 DRAWINGS = {
     "line_chart": svg.line_chart,
     "line": svg.Line,

@@ -2,19 +2,18 @@
 
 Every function returns markup that a template prints as it is. Texts come in as arguments, so that
 a template can pass translated ones. Units are those of a viewBox as wide as a phone (see `WIDTH`),
-so that 13 units of text are readable on it. The classes `accent`, `ink` and `soft` choose colours.
+so that 13 units of text are readable on it. Tones are classes that choose colours: `accent`, `ink`
+and `soft` on every page, and those that a page names itself.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from markupsafe import Markup, escape
 
 Point = tuple[float, float]
 Range = tuple[float, float]
-Tone = Literal["accent", "ink", "soft"]
 
 WIDTH, HEIGHT = 420, 256  # of a chart; text is 13 units high
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 18, 40  # margins
@@ -40,7 +39,9 @@ class Line:
     """One curve of a chart."""
 
     points: Sequence[Point]
-    tone: Tone = "accent"
+    tone: str = "accent"
+    band: Sequence[tuple[float, float, float]] = ()
+    """(x, low, high): a range around the curve, such as that of several seeds."""
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
@@ -98,6 +99,7 @@ def line_chart(
     """
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
+    ys += [y for line in lines for _, *ends in line.band for y in ends]
     low = min(ys) if percent else min(0.0, *ys)
     y_range = (low, max(ys)) if max(ys) > low else (low - 0.5, low + 0.5)
     y_range = _widened(y_range, (0.0, 1.0) if percent else None)
@@ -107,6 +109,7 @@ def line_chart(
     parts = [axes(x, y, x_label=x_label, percent_y=percent, whole_x=True)]
     if mark is not None:
         parts.append(_mark(x(mark[0]), mark[1]))
+    parts += [_band(line, x, y) for line in lines if len(line.band) > 1]
     parts += [curve(line, x, y) for line in lines]
     return picture(WIDTH, HEIGHT, *parts, label=label, class_="chart")
 
@@ -121,6 +124,16 @@ def curve(line: Line, x: Scale, y: Scale) -> Markup:
     return tag("polyline", points=path, class_=line.tone)
 
 
+def _band(line: Line, x: Scale, y: Scale) -> Markup:
+    """Draw the range around a line."""
+    step = -(-len(line.band) // MAX_POINTS)
+    band = [*line.band[:-1:step], line.band[-1]]
+    there = [(at, high) for at, _, high in band]
+    back = [(at, low) for at, low, _ in reversed(band)]
+    path = " ".join(f"{_short(x(a))},{_short(y(b))}" for a, b in there + back)
+    return tag("polygon", points=path, class_=line.tone)
+
+
 def axes(
     x: Scale,
     y: Scale,
@@ -129,8 +142,19 @@ def axes(
     percent_x: bool = False,
     percent_y: bool = False,
     whole_x: bool = False,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Markup:
-    """Draw a grid of horizontal lines, the numbers of both axes, and the name of the x axis."""
+    """Draw a grid of horizontal lines, the numbers of both axes, and the name of the x axis.
+
+    Args:
+        x: scale of the horizontal axis.
+        y: scale of the upright one.
+        x_label: name of the horizontal axis.
+        percent_x: x is a fraction that is printed in percent.
+        percent_y: y is.
+        whole_x: x has numbers at whole values only.
+        x_ticks: where x has which text instead, for axes that are not linear.
+    """
     left, right = x.pixels
     bottom = y.pixels[0]
     parts = []
@@ -139,8 +163,9 @@ def axes(
         parts.append(tag("line", x1=left, x2=right, y1=at, y2=at, class_="grid"))
         number = _number(value, percent_y)
         parts.append(tag("text", number, x=left - 8, y=at + 4, text_anchor="end"))
-    for value in ticks(*x.data, whole=whole_x):
-        number = _number(value, percent_x)
+    if x_ticks is None:
+        x_ticks = [(v, _number(v, percent_x)) for v in ticks(*x.data, whole=whole_x)]
+    for value, number in x_ticks:
         parts.append(tag("text", number, x=x(value), y=bottom + 18, text_anchor="middle"))
     parts.append(tag("text", x_label, x=right, y=bottom + 35, text_anchor="end"))
     return tag("g", *parts)
