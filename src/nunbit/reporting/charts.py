@@ -73,9 +73,7 @@ def _loss_line(row: Row, tone: str) -> Line:
     return Line(points, tone, band if row.seeds > 1 else ())
 
 
-def cost_chart(
-    rows: Sequence[Row], costs: Sequence[float], *, label: str, x_label: str
-) -> Markup:
+def cost_chart(rows: Sequence[Row], costs: Sequence[float], *, label: str, x_label: str) -> Markup:
     """Draw test accuracy against a cost, on a scale of factors; filled if nothing cheaper is as good.
 
     Args:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from nunbit.language import tr
 from nunbit.pages.environment import page_environment
-from nunbit.reporting import svg
+from nunbit.reporting import dots, svg
 
 NBSP, NB_HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
 
@@ -33,8 +33,9 @@ def percents(ends: tuple[float, float], digits: int = 1) -> str:
 
 
 def glued(text: str) -> str:
-    """Return a sentence in which no line break tears a number apart: `95 %`, `1e-5`."""
-    return re.sub(r"(\de)-(\d)", rf"\1{NB_HYPHEN}\2", text.replace(" %", f"{NBSP}%"))
+    """Return a message with numbers as pages write them, `95 %`, which no line break tears apart."""
+    text = re.sub(r"(\d) ?%(?!p)", rf"\1{NBSP}%", text)  # Korean points are %p
+    return re.sub(r"(\de)-(\d)", rf"\1{NB_HYPHEN}\2", text)  # 1e-5
 
 
 def breakable(name: str) -> Markup:
@@ -42,9 +43,14 @@ def breakable(name: str) -> Markup:
     return Markup(":<wbr>").join(name.split(":"))
 
 
+def capital(text: str) -> str:
+    """Return a message, which begins small on a terminal, as a page begins it."""
+    return text[:1].upper() + text[1:]
+
+
 def sentence(text: str) -> str:
-    """Return a text with a capital letter and a full stop."""
-    return f"{text[:1].upper()}{text[1:]}."
+    """Return a message with a capital letter and a full stop."""
+    return f"{capital(text)}."
 
 
 def count(number: float) -> str:
@@ -86,6 +92,7 @@ FILTERS = {
     "percents": percents,
     "glued": glued,
     "breakable": breakable,
+    "capital": capital,
     "sentence": sentence,
     "count": count,
     "duration": duration,
@@ -93,6 +100,7 @@ FILTERS = {
 DRAWINGS = {
     "line_chart": svg.line_chart,
     "line": svg.Line,
-    "dot_chart": svg.dot_chart,
-    "interval": svg.interval,
+    "dot_chart": dots.dot_chart,
+    "slice_chart": dots.slice_chart,
+    "interval": dots.interval,
 }

@@ -50,7 +50,7 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     Strings are escaped, markup is not.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(short(value))}"'
         for key, value in attributes.items()
     )
     return Markup(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")
@@ -58,7 +58,7 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
 
 def picture(width: float, height: float, *children: object, label: str, class_: str) -> Markup:
     """Return an svg element that is as wide as its place allows; `label` says it to the blind."""
-    view = f"0 0 {_short(width)} {_short(height)}"
+    view = f"0 0 {short(width)} {short(height)}"
     return tag("svg", *children, viewBox=view, class_=class_, role="img", aria_label=label)
 
 
@@ -120,7 +120,7 @@ def curve(line: Line, x: Scale, y: Scale) -> Markup:
     points = [*line.points[:-1:step], line.points[-1]] if step > 1 else line.points
     if len(points) == 1:
         return tag("circle", cx=x(points[0][0]), cy=y(points[0][1]), r=3, class_=line.tone)
-    path = " ".join(f"{_short(x(a))},{_short(y(b))}" for a, b in points)
+    path = " ".join(f"{short(x(a))},{short(y(b))}" for a, b in points)
     return tag("polyline", points=path, class_=line.tone)
 
 
@@ -130,7 +130,7 @@ def _band(line: Line, x: Scale, y: Scale) -> Markup:
     band = [*line.band[:-1:step], line.band[-1]]
     there = [(at, high) for at, _, high in band]
     back = [(at, low) for at, low, _ in reversed(band)]
-    path = " ".join(f"{_short(x(a))},{_short(y(b))}" for a, b in there + back)
+    path = " ".join(f"{short(x(a))},{short(y(b))}" for a, b in there + back)
     return tag("polygon", points=path, class_=line.tone)
 
 
@@ -171,75 +171,6 @@ def axes(
     return tag("g", *parts)
 
 
-@dataclass(frozen=True)
-class Dot:
-    """One measured value of a chart, with its interval."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    share: float
-    """Of all pictures, in (0, 1]: the area of the dot."""
-
-
-def dot_chart(dots: Sequence[Dot], *, label: str, x_label: str) -> Markup:
-    """Draw fractions against fractions, with intervals and the diagonal where both are equal.
-
-    Args:
-        dots: in any order.
-        label: says what is drawn, for those who cannot see it.
-        x_label: name of the horizontal axis.
-    """
-    low = min(min(dot.x, dot.low) for dot in dots)
-    start = max(0.0, math.floor(10 * low) / 10)
-    height = WIDTH - LEFT - RIGHT + TOP + BOTTOM  # both axes are equally long
-    x = Scale((start, 1.0), (LEFT, WIDTH - RIGHT))
-    y = Scale((start, 1.0), (height - BOTTOM, TOP))
-    parts = [axes(x, y, x_label=x_label, percent_x=True, percent_y=True)]
-    parts.append(tag("line", x1=x(start), y1=y(start), x2=x(1.0), y2=y(1.0), class_="mark"))
-    for dot in dots:
-        at = x(dot.x)
-        parts.append(tag("line", x1=at, x2=at, y1=y(dot.low), y2=y(dot.high), class_="whisker"))
-        radius = 3 + 9 * math.sqrt(dot.share)
-        parts.append(tag("circle", cx=at, cy=y(dot.y), r=radius, class_="accent"))
-    return picture(WIDTH, height, *parts, label=label, class_="chart")
-
-
-def interval(
-    value: float,
-    low: float,
-    high: float,
-    *,
-    domain: Range = (0.0, 1.0),
-    reference: float | None = None,
-    dots: Sequence[float] = (),
-) -> Markup:
-    """Draw a value as a dot on its interval, small enough for a row of a table.
-
-    Args:
-        value: where the dot is.
-        low: start of the interval.
-        high: its end.
-        domain: what the whole width stands for; equal for all rows of a table.
-        reference: a thin upright line here, such as the value over all rows.
-        dots: single results, such as one for each seed, drawn small and open.
-    """
-    width, height = 140.0, 16.0
-    x = Scale(domain, (6.0, width - 6.0))
-    middle = height / 2
-    parts = []
-    if reference is not None:
-        at = x(reference)
-        parts.append(tag("line", x1=at, x2=at, y1=0, y2=height, class_="reference"))
-    parts.append(tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="whisker"))
-    parts += [tag("circle", cx=x(dot), cy=middle, r=2.5, class_="open") for dot in dots]
-    parts.append(tag("circle", cx=x(value), cy=middle, r=4, class_="accent"))
-    # The numbers stand beside it: it says nothing that a reader aloud would miss.
-    view = f"0 0 {width:g} {height:g}"
-    return tag("svg", *parts, viewBox=view, class_="interval", aria_hidden="true")
-
-
 def _mark(at: float, text: str) -> Markup:
     """Draw a dotted upright line with its text above the curves, inside the chart's width."""
     line = tag("line", x1=at, x2=at, y1=TOP - 4, y2=HEIGHT - BOTTOM, class_="mark")
@@ -260,6 +191,6 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value if percent else value:,.6g}"
 
 
-def _short(value: object) -> object:
+def short(value: object) -> object:
     """Return numbers with one decimal at most: a tenth of a pixel is not seen."""
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
