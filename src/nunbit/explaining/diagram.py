@@ -23,7 +23,7 @@ FILLED = ("conv", "linear", "pool", "combine")
 MAX_LINES = 3  # a card with more inputs (a concatenation of twelve) says so in words
 # Mean width of a character in pixels, in the widest usual typeface (DejaVu Sans).
 LABEL_CHARACTER, KIND_CHARACTER, CHIP_CHARACTER = 7.7, 6.9, 6.2
-HANGUL = 1.6  # times as wide
+HANGUL = 1.45  # times as wide
 
 STYLE = """
 .nb { --ink: #1f2937; --soft: #6b7280; --line: #94a3b8; --chip: #ffffff; --chip-line: #cbd5e1;
@@ -271,7 +271,7 @@ def _count(parameters: int) -> str:
 
 def _length(text: str) -> float:
     """Return how many mean characters wide a text is; those of Hangul are wider."""
-    return sum(HANGUL if "\uac00" <= character else 1.0 for character in text)
+    return sum(HANGUL if character >= "\uac00" else 1.0 for character in text)
 
 
 def _rect(css: str, x: float, y: float, width: float, height: float, radius: float) -> str:

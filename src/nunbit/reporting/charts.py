@@ -1,5 +1,6 @@
 """What the page of a comparison draws: who is ahead, how the losses fell, what accuracy costs."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def _loss_line(row: Row, tone: str) -> Line:
 
 
 def cost_chart(rows: Sequence[Row], costs: Sequence[float], *, label: str, x_label: str) -> Markup:
-    """Draw test accuracy against a cost, on a scale of factors; filled if nothing cheaper is as good.
+    """Draw test accuracy against a cost on a scale of factors; filled if nothing cheaper equals it.
 
     Args:
         rows: recipes, in the order of their colours.
@@ -123,15 +124,15 @@ def log_ticks(low: float, high: float) -> list[float]:
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     room = (WIDTH - LEFT - RIGHT) / math.log10(high / low)  # units of a factor of ten
-    for factors in ((1, 2, 5), (1, 3), (1,)):
-        found = [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]
+    for step, factors in ((1, (1, 2, 5)), (1, (1, 3)), (1, (1,)), (2, (1,)), (3, (1,))):
+        ends = [f * 10.0**p for p in powers if p % step == 0 for f in factors]
+        found = [end for end in ends if low <= end <= high]
         gaps = [
-            room * math.log10(b / a) - CHAR * len(_compact(b))
-            for a, b in zip(found, found[1:], strict=False)
+            room * math.log10(b / a) - CHAR * len(_compact(b)) for a, b in itertools.pairwise(found)
         ]
         if len(found) > 1 and min(gaps) > 2 * CHAR:
             return found
-    return [tick for tick in ticks(low, high, most=3) if tick > 0]  # a narrow or a huge range
+    return [tick for tick in ticks(low, high, most=3) if tick > 0]  # a narrow range
 
 
 def _compact(number: float) -> str:

@@ -19,6 +19,7 @@ from nunbit.reporting.svg import (
     axes,
     picture,
     tag,
+    ticks,
 )
 
 
@@ -47,7 +48,8 @@ def dot_chart(dots: Sequence[Dot], *, label: str, x_label: str) -> Markup:
     height = WIDTH - LEFT - RIGHT + TOP + BOTTOM  # both axes are equally long
     x = Scale((start, 1.0), (LEFT, WIDTH - RIGHT))
     y = Scale((start, 1.0), (height - BOTTOM, TOP))
-    parts = [axes(x, y, x_label=x_label, percent_x=True, percent_y=True)]
+    numbers = [(tick, f"{100 * tick:.6g}") for tick in ticks(start, 1.0)]
+    parts = [axes(x, y, x_label=x_label, x_ticks=numbers, percent_y=True)]
     parts.append(tag("line", x1=x(start), y1=y(start), x2=x(1.0), y2=y(1.0), class_="mark"))
     for dot in dots:
         at = x(dot.x)

@@ -14,11 +14,11 @@ from nunbit.metrics import ClassMetrics, wilson_interval
 from nunbit.reporting import figures
 from nunbit.reporting.calibration import Calibration, calibrate
 from nunbit.reporting.confusions import MAX_MATRIX, Cell, confusion_cells
+from nunbit.reporting.dots import Dot
 from nunbit.reporting.gallery import Gallery, Shown
 from nunbit.reporting.render import embedded, render
 from nunbit.reporting.saliency import saliency_maps
 from nunbit.reporting.slices import Slice, drops, light, sides, slices
-from nunbit.reporting.dots import Dot
 from nunbit.reporting.verdicts import judge
 from nunbit.runfolder import CONFIG_FILE
 from nunbit.runtime import versions

@@ -12,6 +12,7 @@ from nunbit.pages.environment import page_environment
 from nunbit.reporting import dots, svg
 
 NBSP, NB_HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
+JOINER = "\N{WORD JOINER}"
 
 
 def render(template: str, **facts: Any) -> str:
@@ -33,8 +34,10 @@ def percents(ends: tuple[float, float], digits: int = 1) -> str:
 
 
 def glued(text: str) -> str:
-    """Return a message with numbers as pages write them, `95 %`, which no line break tears apart."""
+    """Return a message with its numbers as pages write them (`95 %`), which no line tears apart."""
     text = re.sub(r"(\d) ?%(?!p)", rf"\1{NBSP}%", text)  # Korean points are %p
+    text = re.sub(r"%(?=[^\Wp])", f"%{JOINER}", text)  # and its particles follow without a space
+    text = re.sub(r"p ([<=]) ", rf"p{NBSP}\1{NBSP}", text)
     return re.sub(r"(\de)-(\d)", rf"\1{NB_HYPHEN}\2", text)  # 1e-5
 
 

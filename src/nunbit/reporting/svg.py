@@ -106,7 +106,8 @@ def line_chart(
     x_range = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 0.5, min(xs) + 0.5)
     x = Scale(x_range, (LEFT, WIDTH - RIGHT))
     y = Scale(y_range, (HEIGHT - BOTTOM, TOP))
-    parts = [axes(x, y, x_label=x_label, percent_y=percent, whole_x=True)]
+    numbers = [(tick, f"{tick:,.6g}") for tick in ticks(*x_range, whole=True)]
+    parts = [axes(x, y, x_label=x_label, x_ticks=numbers, percent_y=percent)]
     if mark is not None:
         parts.append(_mark(x(mark[0]), mark[1]))
     parts += [_band(line, x, y) for line in lines if len(line.band) > 1]
@@ -139,10 +140,8 @@ def axes(
     y: Scale,
     *,
     x_label: str,
-    percent_x: bool = False,
+    x_ticks: Sequence[tuple[float, str]],
     percent_y: bool = False,
-    whole_x: bool = False,
-    x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Markup:
     """Draw a grid of horizontal lines, the numbers of both axes, and the name of the x axis.
 
@@ -150,10 +149,8 @@ def axes(
         x: scale of the horizontal axis.
         y: scale of the upright one.
         x_label: name of the horizontal axis.
-        percent_x: x is a fraction that is printed in percent.
-        percent_y: y is.
-        whole_x: x has numbers at whole values only.
-        x_ticks: where x has which text instead, for axes that are not linear.
+        x_ticks: where the horizontal axis has which text.
+        percent_y: y is a fraction that is printed in percent.
     """
     left, right = x.pixels
     bottom = y.pixels[0]
@@ -163,8 +160,6 @@ def axes(
         parts.append(tag("line", x1=left, x2=right, y1=at, y2=at, class_="grid"))
         number = _number(value, percent_y)
         parts.append(tag("text", number, x=left - 8, y=at + 4, text_anchor="end"))
-    if x_ticks is None:
-        x_ticks = [(v, _number(v, percent_x)) for v in ticks(*x.data, whole=whole_x)]
     for value, number in x_ticks:
         parts.append(tag("text", number, x=x(value), y=bottom + 18, text_anchor="middle"))
     parts.append(tag("text", x_label, x=right, y=bottom + 35, text_anchor="end"))
