@@ -16,7 +16,7 @@ import torch
 
 from nunbit.config import TrainConfig
 from nunbit.errors import UsageError
-from nunbit.language import tr
+from nunbit.language import tr, trn
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class Runtime:
 
     def describe(self) -> str:
         """Return the machine in a few words for the header of a run."""
-        threads = f", {self.threads} threads" if self.device.type == "cpu" else ""
-        return f"{self.precision} on {self.device}{threads}, NHWC"
+        place = str(self.device)
+        if self.device.type == "cpu":
+            place += ", " + trn("{count} thread", "{count} threads", self.threads)
+        return tr("{precision} on {place}, NHWC", precision=self.precision, place=place)
 
 
 def choose_runtime(config: TrainConfig) -> Runtime:
