@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nunbit.bundle import Classifier
+from nunbit.comparison.compare import Comparison
+from nunbit.comparison.findings import find_differences, summarize_findings
+from nunbit.comparison.statistics import mean_interval
+from nunbit.comparison.table import Row, TestSet
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
@@ -59,3 +64,34 @@ def fake_run(
         run_dir, config, runtime, dataset, classifier, epochs, 3,
         metrics, metrics, logits_NK, logits_NK,
     )  # fmt: skip  # one name a line would take ten
+
+
+def fake_comparison(folder: Path, accuracies: dict[str, float], *, seeds: int = 3) -> Comparison:
+    """Return a comparison of recipes that were never trained, on 400 pictures.
+
+    Args:
+        folder: where it says it lies.
+        accuracies: of each recipe; seeds lie around it.
+        seeds: trainings of each.
+    """
+    rng = np.random.default_rng(0)
+    rows = [
+        _fake_row(name, rng.random((seeds, 400)) < accuracy, 1000 * 3**i)
+        for i, (name, accuracy) in enumerate(accuracies.items())
+    ]
+    differences = find_differences(rows, 400)
+    findings = summarize_findings(rows, differences, 400)
+    test = TestSet(400, 0.1)
+    return Comparison(folder, tuple(rows), tuple(differences), tuple(findings), test, 2, 60.0)
+
+
+def _fake_row(name: str, correct: np.ndarray, parameters: int) -> Row:
+    tests = tuple(correct.mean(axis=1).tolist())
+    losses = tuple(tuple(2.0 / (epoch + seed) for epoch in range(1, 9)) for seed in (1, 2, 3))
+    return Row(
+        recipe=name, parameters=parameters, epochs=8, seeds=len(tests),
+        train_mean=float(np.mean(tests)), test_mean=float(np.mean(tests)),
+        test_std=float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
+        test_ci95=mean_interval(correct), final_loss=0.25, seconds=parameters / 500,
+        tests=tests, trains=tests, classic=True, losses=losses[: len(tests)], correct=correct,
+    )  # fmt: skip  # name and value pairs

@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from PIL import Image
 import chromium
 import nunbit
 from chromium import Page
-from fake_runs import fake_run, logits_of
+from fake_runs import fake_comparison, fake_run, logits_of
 from nunbit.finished import Finished
+from nunbit.reporting.comparison import comparison_page
 from nunbit.reporting.page import run_page
 
 pytestmark = pytest.mark.skipif(
@@ -48,17 +50,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture
-def page(browser: Page, made: Finished) -> Iterator[Page]:
-    """The report, opened anew; afterwards there was no error, and no request but for the file."""
+@contextmanager
+def visited(browser: Page, path: Path) -> Iterator[None]:
+    """Open a page; afterwards there was no error, and no request but for the file itself."""
     browser.requests.clear()
     browser.complaints.clear()
-    address = made.run_dir / "report.html"
-    browser.open(address)
-    yield browser
+    browser.open(path)
+    yield
     assert browser.complaints == []
     loaded = {url.split("#")[0] for url in browser.requests if not url.startswith("data:")}
-    assert loaded == {address.as_uri()}
+    assert loaded == {path.as_uri()}
+
+
+@pytest.fixture
+def page(browser: Page, made: Finished) -> Iterator[Page]:
+    """The report, opened anew."""
+    with visited(browser, made.run_dir / "report.html"):
+        yield browser
 
 
 def colour_of(uri: str) -> Any:
@@ -121,22 +129,59 @@ def test_light_and_dark_follow_the_reader(page: Page, made: Finished) -> None:
     assert light[True] < 100
 
 
+def test_the_most_frequent_confusions_lead_to_the_same_pictures(page: Page) -> None:
+    page.click('.aside ol a[href="#cell-0-1"]')
+    assert page.run(OPEN) == ["cat taken for dog"]
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_the_page_of_a_comparison(
+    browser: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lang: str
+) -> None:
+    monkeypatch.setenv("NUNBIT_LANG", lang)
+    names = {"birds/net": 0.8, "birds/net:optim.lr=0.01,model.width=32": 0.6, "<b>bold</b>": 0.3}
+    path = tmp_path / "comparison.html"
+    path.write_text(comparison_page(fake_comparison(tmp_path, names)), encoding="utf-8")
+    with visited(browser, path):
+        for width in (320, 390, 1200):
+            browser.open(path, width=width)
+            assert browser.run("document.documentElement.scrollWidth") == width
+            for dark in (False, True):
+                browser.open(path, width=width, dark=dark)
+        shown = browser.run("[...document.querySelectorAll('.race .name')].map(e => e.innerText)")
+        assert [name for name in shown if name] == list(names), "best first, and escaped"
+        ends = browser.run("[...document.querySelectorAll('.race .bar + .bar')]"
+                           ".map(e => e.getBoundingClientRect().right)")  # fmt: skip
+        assert ends == sorted(ends, reverse=True)
+        colours = browser.run("[...document.querySelectorAll('.chart circle')]"
+                              ".map(e => getComputedStyle(e).stroke)")  # fmt: skip
+        assert colours[:3] == colours[3:], "a recipe has one colour"
+        assert len(set(colours)) == 3
+
+
 def test_the_page_of_a_diagnosis(browser: Page, tmp_path: Path, colours: Path) -> None:
     for name in ("blue", "red"):
         shutil.copy(colours / "green" / "000.png", colours / name / "copy.png")
     diagnosis = nunbit.doctor(colours, features="none", quiet=True)
     assert diagnosis.report is not None
-    browser.requests.clear()
-    browser.complaints.clear()
-    browser.open(diagnosis.report.resolve())
-    browser.click('a[href="#conflicting-labels"]')
-    shown = browser.run(
-        "[...document.querySelectorAll('#conflicting-labels img')]"
-        ".map(e => ({name: e.title, loaded: e.naturalWidth > 0}))"
-    )
-    copies = {"blue/copy.png", "green/000.png", "red/copy.png"}
-    assert {it["name"] for it in shown} == copies
-    assert all(it["loaded"] for it in shown)
-    assert browser.complaints == []
-    loaded = {url.split("#")[0] for url in browser.requests if not url.startswith("data:")}
-    assert loaded == {diagnosis.report.resolve().as_uri()}
+    with visited(browser, diagnosis.report.resolve()):
+        browser.click('a[href="#conflicting-labels"]')
+        shown = browser.run(
+            "[...document.querySelectorAll('#conflicting-labels img')]"
+            ".map(e => ({name: e.title, loaded: e.naturalWidth > 0}))"
+        )
+        copies = {"blue/copy.png", "green/000.png", "red/copy.png"}
+        assert {it["name"] for it in shown} == copies
+        assert all(it["loaded"] for it in shown)
+        for width in (320, 390, 1200):
+            browser.open(diagnosis.report.resolve(), width=width, dark=width == 390)
+            assert browser.run("document.documentElement.scrollWidth") == width
+
+
+def test_the_page_of_an_explanation(browser: Page, tmp_path: Path) -> None:
+    explained = nunbit.explain("net", out=tmp_path / "explained", quiet=True)
+    assert explained.page is not None
+    with visited(browser, explained.page.resolve()):
+        for width in (320, 390, 1200):
+            browser.open(explained.page.resolve(), width=width, dark=width == 390)
+            assert browser.run("document.documentElement.scrollWidth") == width

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shlex
 
 import pytest
 
+from nunbit.asked import asked_config, spelled
 from nunbit.config import DataConfig, RunConfig, TrainConfig, describe_settings
 from nunbit.errors import UsageError
 from nunbit.recipes import RECIPES, get_recipe
@@ -97,3 +99,32 @@ def test_other_data_takes_the_recipe_for_photographs() -> None:
     assert get_recipe(None).recipe == "digits/cnn"
     assert get_recipe(None, "photos/").recipe == "photos/cnn"
     assert get_recipe(None, "photos/").data.source == "photos/"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_can_be_asked_for_in_words(name: str) -> None:
+    config = get_recipe(name).override(
+        {"train.epochs": "3", "optim.lr": "0.02", "data.source": "my photos/it's", "train.seed": 7}
+    )
+    assert asked_again(config) == config
+
+
+def test_words_carry_another_network_and_its_options() -> None:
+    config = asked_config("birds/width", None, "cnn", {"model.width": 8, "train.threads": 1})
+    command = spelled(config)
+    assert command is not None
+    assert "--model.name cnn" in command
+    assert asked_again(config) == config
+    assert spelled(get_recipe("birds/net")) == "nunbit train birds/net"
+
+
+def test_settings_of_no_recipe_have_no_words() -> None:
+    assert spelled(RunConfig(recipe="mine")) is None
+
+
+def asked_again(config: RunConfig) -> RunConfig:
+    """Return what the printed command asks for."""
+    nunbit, train, recipe, *words = shlex.split(spelled(config) or "")
+    assert (nunbit, train) == ("nunbit", "train")
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return get_recipe(recipe).override({name.removeprefix("--"): value for name, value in pairs})

@@ -1,5 +1,6 @@
 """Korean and English: every text is translated, with the same values in it, and each is chosen."""
 
+import ast
 import os
 import re
 import subprocess
@@ -61,6 +62,28 @@ def test_no_text_lacks_a_translation_and_none_is_left_over(
         assert not message.fuzzy
         for text, translation in forms(message):
             assert translation, f"to translate: {text}"
+
+
+def test_no_text_hides_in_an_f_string(tool: ModuleType) -> None:
+    """Where the extraction of texts does not look."""
+    for path in sorted(tool.PACKAGE.rglob("*.py")):
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(part, ast.JoinedStr):
+                calls = [n for n in ast.walk(part) if isinstance(n, ast.Call) and n.args]
+                said = {ast.unparse(n.func) for n in calls if isinstance(n.args[0], ast.Constant)}
+                assert not said & set(tool.KEYWORDS), f"{path}:{part.lineno}"
+
+
+def test_templates_say_nothing_untranslated(tool: ModuleType) -> None:
+    """All words outside of `_(...)`, `{% trans %}` and tags are names that no language changes."""
+    names = {"F", "config", "json", "nunbit", "torch", "Python", "px"}
+    code = r"\{% (trans|block style).*?(endtrans|endblock) [+-]?%\}|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}"
+    tags = r"<(style|code|pre)>.*?</\1>|<[^>]*>|&\w+;"
+    for path in sorted(tool.PACKAGE.glob("*/templates/*.html")):
+        said = path.read_text(encoding="utf-8")
+        for hidden in (code, tags):
+            said = re.sub(hidden, " ", said, flags=re.DOTALL)
+        assert set(re.findall(r"[A-Za-z]+", said)) <= names, path.name
 
 
 def test_translations_have_the_values_of_their_texts(catalogue: Catalog) -> None:

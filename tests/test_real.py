@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 import nunbit
 from nunbit.data.sources import open_source
+from nunbit.reporting.page import write_report
 
 pytestmark = pytest.mark.real
 
@@ -110,3 +112,18 @@ def test_a_folder_of_photographs(real_data: Path, tmp_path: Path) -> None:
     grey.save(tmp_path / "grey.png")
     one, other = nunbit.predict(tmp_path / "r", [tmp_path / "sixteen.png", tmp_path / "grey.png"])
     assert one.top == other.top
+
+
+def test_the_report_of_a_cifar10_run_is_small_and_soon_there(
+    real_data: Path, tmp_path: Path
+) -> None:
+    """10,000 test pictures, whatever the network: one epoch of the smallest is enough."""
+    finished = nunbit.train(
+        "cifar10/alexnet", model="net", epochs=1, batch_size=500, run_dir=tmp_path / "r", quiet=True
+    )
+    assert (finished.train.n, finished.test.n) == (50_000, 10_000)
+    start = time.perf_counter()
+    page = write_report(finished)
+    assert time.perf_counter() - start < 10
+    assert page.stat().st_size < 5_000_000
+    assert page.read_text().count("data:image/jpeg") > 300, "pictures behind the cells"

@@ -19,7 +19,7 @@ from nunbit.cli import main
 from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from nunbit.errors import DataError, MissingInputError, NunbitError
 from nunbit.finished import Finished
-from nunbit.reporting import confusions, saliency, svg
+from nunbit.reporting import confusions, dots, saliency, svg
 from nunbit.reporting.calibration import calibrate
 from nunbit.reporting.confusions import PER_CELL, confusion_cells
 from nunbit.reporting.gallery import Gallery
@@ -350,9 +350,13 @@ def test_charts_are_well_formed_and_escape_texts() -> None:
     assert ends[0].get("text-anchor") == "end"
     one = svg.line_chart([svg.Line([(1, 0.5)])], label="", x_label="", percent=True)
     assert len(ElementTree.fromstring(one).findall("circle")) == 1
-    ElementTree.fromstring(svg.dot_chart([svg.Dot(0.9, 0.8, 0.7, 0.9, 1)], label="", x_label=""))
-    small = ElementTree.fromstring(svg.interval(0.5, 0.25, 0.75, reference=0.6, dots=(0.4, 0.5)))
-    assert len(small.findall("circle")) == 3
+    ElementTree.fromstring(dots.dot_chart([dots.Dot(0.9, 0.8, 0.7, 0.9, 1)], label="", x_label=""))
+    small = ElementTree.fromstring(dots.interval(0.5, 0.25, 0.75, reference=0.6))
+    assert len(small.findall("circle")) == 1
+    band = [(1, 0.2, 0.4), (2, 0.1, 0.3)]
+    lines = [svg.Line([(1, 0.3), (2, 0.2)], "hue-0", band)]
+    chart = ElementTree.fromstring(svg.line_chart(lines, label="", x_label=""))
+    assert len((chart.findall("polygon")[0].get("points") or "").split()) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """From what a caller asks for in words to the settings of a run."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from nunbit.config import RunConfig, section_fields
+from nunbit.config import SECTIONS, RunConfig, section_fields
 from nunbit.data.named import NAMED
 from nunbit.errors import UsageError, did_you_mean
-from nunbit.recipes import get_recipe
+from nunbit.recipes import RECIPES, get_recipe
 from nunbit.values import Setting
 
 
@@ -58,3 +59,29 @@ def dotted(name: str) -> str:
         known = [field for section in sections for field in section_fields(section)]
         raise UsageError("no setting '{name}'; {hint}", name=name, hint=did_you_mean(name, known))
     return f"{found[0]}.{name}"
+
+
+def spelled(config: RunConfig) -> str | None:
+    """Return the command that asks for these settings, word by word: `nunbit train birds/net ...`.
+
+    It is `asked_config` the other way round, for readers who have no run folder at hand. None where
+    the settings came from elsewhere than a recipe, or have a value that no command can give.
+    """
+    if config.recipe not in RECIPES:
+        return None
+    recipe = RECIPES[config.recipe]()
+    is_same_network = config.model.name == recipe.model.name
+    args = recipe.model.args if is_same_network else {}
+    given = {f"model.{k}": str(v) for k, v in config.model.args.items() if args.get(k) != v}
+    for section in SECTIONS:
+        for name in section_fields(section):
+            value = getattr(getattr(config, section), name)
+            if value != getattr(getattr(recipe, section), name) and name != "args":
+                given[f"{section}.{name}"] = str(value)
+    try:
+        if recipe.override(given) != config:
+            return None
+    except UsageError:
+        return None
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    return shlex.join(["nunbit", "train", config.recipe, *words])

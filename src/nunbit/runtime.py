@@ -16,7 +16,7 @@ import torch
 
 from nunbit.config import TrainConfig
 from nunbit.errors import UsageError
-from nunbit.language import tr
+from nunbit.language import tr, trn
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,12 @@ class Runtime:
     def describe(self) -> str:
         """Return the machine in a few words for the header of a run."""
         if self.device.type != "cpu":
-            return f"{self.precision} on {self.device}, NHWC"
-        where = _bf16_instructions() if self.precision == "bf16" else ""
-        return f"{self.precision} on {where or 'cpu'}, NHWC, {self.threads} threads"
+            place = f"{self.device}, NHWC"
+        else:
+            name = _bf16_instructions() if self.precision == "bf16" else ""
+            threads = trn("{count} thread", "{count} threads", self.threads)
+            place = f"{name or 'cpu'}, NHWC, {threads}"
+        return tr("{precision} on {place}", precision=self.precision, place=place)
 
 
 def choose_runtime(config: TrainConfig) -> Runtime:

@@ -27,7 +27,9 @@ def _unreadable(pictures: Examination) -> Finding | None:
         "unreadable",
         "error",
         trn("{count} file cannot be read", "{count} files cannot be read", len(pictures.faults)),
-        tr("train refuses to start with them: remove them, or use --skip-bad or the overrides"),
+        tr(
+            "a training refuses to start with them: remove them, or use --skip-bad or the overrides"
+        ),
         singles(sorted(pictures.faults)),
         tuple(pictures.faults[i] for i in sorted(pictures.faults)),
     )

@@ -11,7 +11,7 @@ from html import escape
 
 from nunbit.explaining.folding import Box, Card, Folded, Node, counted
 from nunbit.explaining.trace import PICTURE, Step, Trace
-from nunbit.language import tr
+from nunbit.language import tr, trn
 
 WIDTH = 480
 CARD_X, CARD_WIDTH = 68, 260
@@ -23,6 +23,7 @@ FILLED = ("conv", "linear", "pool", "combine")
 MAX_LINES = 3  # a card with more inputs (a concatenation of twelve) says so in words
 # Mean width of a character in pixels, in the widest usual typeface (DejaVu Sans).
 LABEL_CHARACTER, KIND_CHARACTER, CHIP_CHARACTER = 7.7, 6.9, 6.2
+HANGUL = 1.45  # times as wide
 
 STYLE = """
 .nb { --ink: #1f2937; --soft: #6b7280; --line: #94a3b8; --chip: #ffffff; --chip-line: #cbd5e1;
@@ -149,8 +150,8 @@ def _box_title(box: Box, x: float, top: float) -> list[str]:
 def _place_card(drawing: _Drawing, card: Card) -> None:
     steps = [drawing.trace.steps[at] for at in card.positions]
     css, label, chips = _words(card, steps)
-    chip_width = sum(CHIP_CHARACTER * len(chip) + 18 for chip in chips)
-    is_beside = 16 + LABEL_CHARACTER * len(label) + chip_width < CARD_WIDTH
+    chip_width = sum(CHIP_CHARACTER * _length(chip) + 18 for chip in chips)
+    is_beside = 16 + LABEL_CHARACTER * _length(label) + chip_width < CARD_WIDTH
     height = 34 if is_beside else 54
     drawing.front.append(_rect(css, CARD_X, drawing.y, CARD_WIDTH, height, 6))
     drawing.front.append(_text("label", CARD_X + 10, drawing.y + 21, label))
@@ -187,7 +188,7 @@ def _shown(drawing: _Drawing, at: int) -> int:
 def _chips(labels: list[str], x: float, y: float) -> list[str]:
     found = []
     for label in labels:
-        width = CHIP_CHARACTER * len(label) + 12
+        width = CHIP_CHARACTER * _length(label) + 12
         found += [f'<g class="chips">{_rect("", x, y, width, 18, 9)}</g>',
                   _text("chip", x + 6, y + 12.8, label)]  # fmt: skip
         x += width + 6
@@ -265,7 +266,12 @@ def _skips(drawing: _Drawing) -> list[str]:
 
 
 def _count(parameters: int) -> str:
-    return f"{parameters:,} parameters" if parameters != 1 else "1 parameter"
+    return trn("{count} parameter", "{count} parameters", parameters)
+
+
+def _length(text: str) -> float:
+    """Return how many mean characters wide a text is; those of Hangul are wider."""
+    return sum(HANGUL if character >= "\uac00" else 1.0 for character in text)
 
 
 def _rect(css: str, x: float, y: float, width: float, height: float, radius: float) -> str:

@@ -103,7 +103,7 @@ def layer_rows(
 
 def _field(step: Step, picture: tuple[int, ...]) -> str:
     if all(f >= side for f, side in zip(step.field, picture[1:], strict=True)):
-        return "all"
+        return tr("all")
     return f"{step.field[0]} × {step.field[1]}"
 
 

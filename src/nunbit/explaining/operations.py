@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from nunbit.language import mark, tr
+
 Role = Literal["conv", "linear", "pool", "norm", "activation", "combine", "other"]
 Pair = tuple[int, int]
 
@@ -21,10 +23,10 @@ ACTIVATIONS = {
     "hardsigmoid": "hard sigmoid", "softmax": "softmax", "log_softmax": "log softmax",
 }  # fmt: skip  # a list of words
 NORMS = {
-    "native_batch_norm": "batch norm",
-    "cudnn_batch_norm": "batch norm",
-    "native_layer_norm": "layer norm",
-    "native_group_norm": "group norm",
+    "native_batch_norm": mark("batch norm"),
+    "cudnn_batch_norm": mark("batch norm"),
+    "native_layer_norm": mark("layer norm"),
+    "native_group_norm": mark("group norm"),
 }
 # Operations that give the same numbers in another shape, order or memory.
 PLUMBING = {
@@ -64,13 +66,13 @@ def describe(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Op
     if "pool2d" in name:
         return _pooling(name, args, output)
     if name == "mean" and args[0].ndim == 4:
-        return Operation("pool", "mean over the picture", sees_all=True)
+        return Operation("pool", tr("mean over the picture"), sees_all=True)
     if name == "hardtanh" and args[1:] == (0.0, 6.0):
         return Operation("activation", "ReLU6")
     if name in ACTIVATIONS:
         return Operation("activation", ACTIVATIONS[name])
     if name in NORMS:
-        return Operation("norm", NORMS[name])
+        return Operation("norm", tr(NORMS[name]))
     return _product(name, args, output, streams)
 
 
@@ -79,38 +81,45 @@ def _reshaping(args: Sequence[Any], output: Tensor) -> Operation | None:
     given = next(a for a in args if isinstance(a, Tensor))
     is_flat = given.ndim == 4 and output.ndim == 2 and len(given) == len(output)
     if is_flat and given.shape[1] != output.shape[1]:  # 1x1 pixels are flat already
-        return Operation("other", "flatten", sees_all=True)
+        return Operation("other", tr("flatten"), sees_all=True)
     return None
 
 
 def _convolution(args: Sequence[Any], output: Tensor) -> Operation:
     x, weight, _, stride, padding, dilation, *_, groups = args
     side, channels_in, channels_out = tuple(weight.shape[2:]), x.shape[1], output.shape[1]
-    words = [f"conv {_times(side)}, {channels_in} → {channels_out}"]
+    conv = tr("conv")
+    words = [f"{conv} {_times(side)}, {channels_in} → {channels_out}"]
     if max(stride) > 1:
-        words.append(f"stride {_once(stride)}")
+        words.append(tr("stride {n}", n=_once(stride)))
     if max(side) > 1 and max(padding) == 0:
-        words.append("no padding")
+        words.append(tr("no padding"))
     if max(dilation) > 1:
-        words.append(f"dilation {_once(dilation)}")
+        words.append(tr("dilation {n}", n=_once(dilation)))
     if groups > 1:
-        words.append("depthwise" if groups == channels_in else f"{groups} groups")
+        words.append(tr("depthwise") if groups == channels_in else tr("{n} groups", n=groups))
     reach = tuple((k - 1) * d + 1 for k, d in zip(side, dilation, strict=True))
     cost = output[0].numel() * weight[0].numel()
     return Operation("conv", ", ".join(words), _pair(reach), _pair(stride), multiply_adds=cost)
 
 
 def _pooling(name: str, args: Sequence[Any], output: Tensor) -> Operation:
-    word = "max pool" if "max" in name else "average pool"
+    word = tr("max pool") if "max" in name else tr("average pool")
     if "adaptive" not in name:
         side = _pair(args[1])
         stride = _pair(args[2]) if len(args) > 2 and args[2] else side
-        text = f"{word} {_times(side)}" + (f", stride {_once(stride)}" if stride != side else "")
-        return Operation("pool", text, side, stride)
+        further = [tr("stride {n}", n=_once(stride))] if stride != side else []
+        return Operation("pool", ", ".join([f"{word} {_times(side)}", *further]), side, stride)
     before, after = tuple(args[0].shape[-2:]), tuple(output.shape[-2:])
     stride = _pair([b // a or 1 for b, a in zip(before, after, strict=True)])
     side = _pair([b - (a - 1) * s for b, a, s in zip(before, after, stride, strict=True)])
-    return Operation("pool", f"{word} to {_times(after)}", side, stride, sees_all=after == (1, 1))
+    return Operation(
+        "pool",
+        tr("{word} to {size}", word=word, size=_times(after)),
+        side,
+        stride,
+        sees_all=after == (1, 1),
+    )
 
 
 def _product(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Operation:
@@ -119,20 +128,23 @@ def _product(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Op
         first, last = weight.shape if name != "linear" else weight.shape[::-1]
         rows = output.numel() // output.shape[-1]
         cost = rows * first * last
-        return Operation("linear", f"linear {first:,} → {last:,}", multiply_adds=cost)
+        linear = tr("linear")
+        return Operation("linear", f"{linear} {first:,} → {last:,}", multiply_adds=cost)
     if "scaled_dot_product" in name:
-        return Operation("combine", "attention", sees_all=True)
+        return Operation("combine", tr("attention"), sees_all=True)
     if name in ("bmm", "matmul", "baddbmm"):
-        return Operation("combine", "matrix product", sees_all=True)
+        return Operation("combine", tr("matrix product"), sees_all=True)
     if name in ("add", "mul", "sub", "div"):
         sign = {"add": "+", "mul": "×", "sub": "-", "div": "÷"}[name]
-        words = {"+": "sum of both", "×": "product of both"}
+        words = {"+": tr("sum of both"), "×": tr("product of both")}
         if streams > 1:
-            return Operation("combine", words.get(sign, f"one {sign} the other"))
+            return Operation("combine", words.get(sign) or tr("one {sign} the other", sign=sign))
         has_weight = sum(isinstance(a, Tensor) for a in args) > streams
-        return Operation("other", f"{sign} {'a weight' if has_weight else 'a constant'}")
+        factor = tr("a weight") if has_weight else tr("a constant")
+        return Operation("other", f"{sign} {factor}")
     if name == "cat":
-        return Operation("combine", f"concatenate {streams}" if streams > 1 else "concatenate")
+        count = f" {streams}" if streams > 1 else ""
+        return Operation("combine", tr("concatenate") + count)
     return Operation("other", name.replace("_", " "))
 
 

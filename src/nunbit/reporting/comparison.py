@@ -15,8 +15,9 @@ from matplotlib.ticker import (
 
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.table import Row
+from nunbit.reporting import charts
 from nunbit.reporting.figures import BLUE, GREY, ORANGE, to_png
-from nunbit.reporting.render import data_uri, embedded, render
+from nunbit.reporting.render import embedded, render
 from nunbit.runtime import versions
 from nunbit.storage import atomic_write, make_folder
 
@@ -42,20 +43,26 @@ def write_comparison(comparison: Comparison) -> None:
         "losses": losses(rows),
         "cost": cost(rows),
     }
-    pngs = {name: to_png(figure) for name, figure in pictures.items()}
-    for name, png in pngs.items():
-        atomic_write(folder / f"{name}.png", png)
-    page = render(
+    for name, figure in pictures.items():
+        atomic_write(folder / f"{name}.png", to_png(figure))
+    atomic_write(comparison.folder / "comparison.html", comparison_page(comparison).encode())
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the page of a comparison as HTML."""
+    rows = sorted(comparison.rows, key=lambda row: -row.test_mean)
+    return render(
         "comparison.html",
         comparison=comparison,
         rows=rows,
-        images={name: data_uri(png, "png") for name, png in pngs.items()},
-        domain=_domain(rows),
+        names=[(row.recipe, charts.tone(i)) for i, row in enumerate(rows)],
+        track=charts.track(rows, comparison.test.chance),
+        loss_lines=charts.loss_lines(rows),
+        cost_chart=charts.cost_chart,
         has_texts=any(row.text for row in rows),
         versions=versions(),
         data=embedded(comparison.to_dict()),
     )
-    atomic_write(comparison.folder / "comparison.html", page.encode())
 
 
 def accuracy_comparison(rows: Sequence[Row], chance: float) -> Figure:
@@ -142,7 +149,7 @@ def cost(rows: Sequence[Row]) -> Figure:
         (panels[0], "seconds of training", [row.seconds for row in rows]),
         (panels[1], "parameters", [float(row.parameters) for row in rows]),
     ):
-        front = _front(values, [row.test_mean for row in rows])
+        front = charts.front(values, [row.test_mean for row in rows])
         axes.plot(
             [values[i] for i in front], [100 * rows[i].test_mean for i in front],
             color=GREY, linewidth=0.8, drawstyle="steps-post", zorder=1,
@@ -166,24 +173,6 @@ def cost(rows: Sequence[Row]) -> Figure:
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=9)
     return figure
-
-
-def _front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
-    """Return the indices that no other beats in both, cheapest first."""
-    best, front = float("-inf"), []
-    for i in sorted(range(len(costs)), key=lambda i: (costs[i], -gains[i])):
-        if gains[i] > best:
-            best = gains[i]
-            front.append(i)
-    return front
-
-
-def _domain(rows: Sequence[Row]) -> tuple[float, float]:
-    """Return the range of accuracies that the rows of the table share."""
-    ends = [end for row in rows for end in (*row.test_ci95, *row.tests)]
-    low, high = min(ends), max(ends)
-    air = 0.05 * (high - low) or 0.01
-    return max(0.0, low - air), min(1.0, high + air)
 
 
 def _plain(label: str) -> str:

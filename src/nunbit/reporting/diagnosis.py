@@ -47,6 +47,18 @@ class ShownFinding:
     left_out: int
     """Groups that are not shown."""
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is anything to see; files that cannot be read have only names."""
+        return any(it.uri for pictures, _, _ in self.groups for it in pictures)
+
+    @property
+    def place(self) -> str:
+        """The section of the page that shows it, or nothing."""
+        if self.finding.kind.startswith("shortcut-"):
+            return "cues"
+        return self.finding.kind if self.finding.groups else ""
+
 
 def report_folder(spec: str, out: Path | None) -> Path:
     """Return a folder for the report that is new or empty and not inside the data.

@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nunbit.asked import spelled
 from nunbit.data.named import NAMED
 from nunbit.finished import Finished
 from nunbit.metrics import ClassMetrics, wilson_interval
 from nunbit.reporting import figures
 from nunbit.reporting.calibration import Calibration, calibrate
 from nunbit.reporting.confusions import MAX_MATRIX, Cell, confusion_cells
+from nunbit.reporting.dots import Dot
 from nunbit.reporting.gallery import Gallery, Shown
 from nunbit.reporting.render import embedded, render
 from nunbit.reporting.saliency import saliency_maps
 from nunbit.reporting.slices import Slice, drops, light, sides, slices
-from nunbit.reporting.svg import Dot
 from nunbit.reporting.verdicts import judge
 from nunbit.runfolder import CONFIG_FILE
 from nunbit.runtime import versions
@@ -29,6 +30,7 @@ SHOWN = 16  # pictures of a kind: two rows on a screen, four on a phone
 MAX_ROWS = 30  # classes that a table shows at once
 CURVES = ("train_loss", "running_accuracy", "val_loss", "val_accuracy")
 WORST_ROWS = 15  # of more classes; the others are folded away
+MOST_CONFUSED = 6  # confusions that stand beside the matrix
 PICTURES = ("uri", "saliency")  # fields of `Shown` that hold pictures
 MOST = 1000  # classes or epochs that the page lists: a row takes 1 kB
 
@@ -85,6 +87,7 @@ def run_page(finished: Finished) -> str:
         **_facts(finished),
         **_class_facts(finished),
         cells={(cell.label, cell.predicted): cell for cell in cells},
+        confused=_most_confused(cells),
         is_matrix=len(classes) <= MAX_MATRIX,
         show=gallery.show,
         surest=gallery.show(surest, saliency),
@@ -94,7 +97,7 @@ def run_page(finished: Finished) -> str:
         dots=[
             Dot(b.confidence, b.accuracy, *b.ci95, share=b.n / len(test)) for b in calibration.bins
         ],
-        sliced_by=list(dict.fromkeys(part.property for part in parts)),
+        sliced_by=_by_property(parts),
         drops=drops(parts, finished.test.accuracy),
         parts=parts,
         data=embedded(_data(finished, cells, calibration, parts, suspects)),
@@ -121,6 +124,7 @@ def _facts(finished: Finished) -> dict[str, Any]:
         "skipped": dataset.skipped,
         "leaks": dataset.leaks,
         "repeat": f"nunbit train --config {shlex.quote(str(finished.run_dir / CONFIG_FILE))}",
+        "spelled": spelled(config),
         "computed": finished.runtime.describe(),
         "versions": _versions(finished),
     }
@@ -166,6 +170,20 @@ def _properties(finished: Finished) -> dict[Any, Any]:
     root = Path(source) if Path(source).is_dir() else Path(source).parent
     size = None if source in NAMED else sides(test.names, root)
     return light(test.images) | ({} if size is None else {"size": size})
+
+
+def _by_property(parts: Sequence[Slice]) -> dict[str, list[Slice]]:
+    """Return the slices of each property, in their order."""
+    found: dict[str, list[Slice]] = {}
+    for part in parts:
+        found.setdefault(part.property, []).append(part)
+    return found
+
+
+def _most_confused(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the confusions with the most pictures, most first."""
+    wrong = [cell for cell in cells if cell.label != cell.predicted]
+    return sorted(wrong, key=lambda cell: -cell.count)[:MOST_CONFUSED]
 
 
 def _suspects(finished: Finished) -> list[Shown] | None:

@@ -2,15 +2,17 @@
 
 import base64
 import json
+import re
 from typing import Any
 
 from markupsafe import Markup
 
 from nunbit.language import tr
 from nunbit.pages.environment import page_environment
-from nunbit.reporting import svg
+from nunbit.reporting import dots, svg
 
-NBSP = "\N{NO-BREAK SPACE}"
+NBSP, NB_HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
+JOINER = "\N{WORD JOINER}"
 
 
 def render(template: str, **facts: Any) -> str:
@@ -29,6 +31,29 @@ def percent(fraction: float, digits: int = 1) -> str:
 def percents(ends: tuple[float, float], digits: int = 1) -> str:
     """Return an interval of fractions as `86.2 – 89.1 %`."""
     return f"{100 * ends[0]:.{digits}f}{NBSP}–{NBSP}{percent(ends[1], digits)}"
+
+
+def glued(text: str) -> str:
+    """Return a message with its numbers as pages write them (`95 %`), which no line tears apart."""
+    text = re.sub(r"(\d) ?%(?!p)", rf"\1{NBSP}%", text)  # Korean points are %p
+    text = re.sub(r"%(?=[^\Wp])", f"%{JOINER}", text)  # and its particles follow without a space
+    text = re.sub(r"p ([<=]) ", rf"p{NBSP}\1{NBSP}", text)
+    return re.sub(r"(\de)-(\d)", rf"\1{NB_HYPHEN}\2", text)  # 1e-5
+
+
+def breakable(name: str) -> Markup:
+    """Return the name of a recipe that may break where its settings begin."""
+    return Markup(":<wbr>").join(name.split(":"))
+
+
+def capital(text: str) -> str:
+    """Return a message, which begins small on a terminal, as a page begins it."""
+    return text[:1].upper() + text[1:]
+
+
+def sentence(text: str) -> str:
+    """Return a message with a capital letter and a full stop."""
+    return f"{capital(text)}."
 
 
 def count(number: float) -> str:
@@ -65,10 +90,20 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-FILTERS = {"percent": percent, "percents": percents, "count": count, "duration": duration}
+FILTERS = {
+    "percent": percent,
+    "percents": percents,
+    "glued": glued,
+    "breakable": breakable,
+    "capital": capital,
+    "sentence": sentence,
+    "count": count,
+    "duration": duration,
+}
 DRAWINGS = {
     "line_chart": svg.line_chart,
     "line": svg.Line,
-    "dot_chart": svg.dot_chart,
-    "interval": svg.interval,
+    "dot_chart": dots.dot_chart,
+    "slice_chart": dots.slice_chart,
+    "interval": dots.interval,
 }

@@ -2,19 +2,18 @@
 
 Every function returns markup that a template prints as it is. Texts come in as arguments, so that
 a template can pass translated ones. Units are those of a viewBox as wide as a phone (see `WIDTH`),
-so that 13 units of text are readable on it. The classes `accent`, `ink` and `soft` choose colours.
+so that 13 units of text are readable on it. Tones are classes that choose colours: `accent`, `ink`
+and `soft` on every page, and those that a page names itself.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from markupsafe import Markup, escape
 
 Point = tuple[float, float]
 Range = tuple[float, float]
-Tone = Literal["accent", "ink", "soft"]
 
 WIDTH, HEIGHT = 420, 256  # of a chart; text is 13 units high
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 18, 40  # margins
@@ -40,7 +39,9 @@ class Line:
     """One curve of a chart."""
 
     points: Sequence[Point]
-    tone: Tone = "accent"
+    tone: str = "accent"
+    band: Sequence[tuple[float, float, float]] = ()
+    """(x, low, high): a range around the curve, such as that of several seeds."""
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
@@ -49,7 +50,7 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     Strings are escaped, markup is not.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(short(value))}"'
         for key, value in attributes.items()
     )
     return Markup(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")
@@ -57,7 +58,7 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
 
 def picture(width: float, height: float, *children: object, label: str, class_: str) -> Markup:
     """Return an svg element that is as wide as its place allows; `label` says it to the blind."""
-    view = f"0 0 {_short(width)} {_short(height)}"
+    view = f"0 0 {short(width)} {short(height)}"
     return tag("svg", *children, viewBox=view, class_=class_, role="img", aria_label=label)
 
 
@@ -98,15 +99,18 @@ def line_chart(
     """
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
+    ys += [y for line in lines for _, *ends in line.band for y in ends]
     low = min(ys) if percent else min(0.0, *ys)
     y_range = (low, max(ys)) if max(ys) > low else (low - 0.5, low + 0.5)
     y_range = _widened(y_range, (0.0, 1.0) if percent else None)
     x_range = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 0.5, min(xs) + 0.5)
     x = Scale(x_range, (LEFT, WIDTH - RIGHT))
     y = Scale(y_range, (HEIGHT - BOTTOM, TOP))
-    parts = [axes(x, y, x_label=x_label, percent_y=percent, whole_x=True)]
+    numbers = [(tick, f"{tick:,.6g}") for tick in ticks(*x_range, whole=True)]
+    parts = [axes(x, y, x_label=x_label, x_ticks=numbers, percent_y=percent)]
     if mark is not None:
         parts.append(_mark(x(mark[0]), mark[1]))
+    parts += [_band(line, x, y) for line in lines if len(line.band) > 1]
     parts += [curve(line, x, y) for line in lines]
     return picture(WIDTH, HEIGHT, *parts, label=label, class_="chart")
 
@@ -117,8 +121,18 @@ def curve(line: Line, x: Scale, y: Scale) -> Markup:
     points = [*line.points[:-1:step], line.points[-1]] if step > 1 else line.points
     if len(points) == 1:
         return tag("circle", cx=x(points[0][0]), cy=y(points[0][1]), r=3, class_=line.tone)
-    path = " ".join(f"{_short(x(a))},{_short(y(b))}" for a, b in points)
+    path = " ".join(f"{short(x(a))},{short(y(b))}" for a, b in points)
     return tag("polyline", points=path, class_=line.tone)
+
+
+def _band(line: Line, x: Scale, y: Scale) -> Markup:
+    """Draw the range around a line."""
+    step = -(-len(line.band) // MAX_POINTS)
+    band = [*line.band[:-1:step], line.band[-1]]
+    there = [(at, high) for at, _, high in band]
+    back = [(at, low) for at, low, _ in reversed(band)]
+    path = " ".join(f"{short(x(a))},{short(y(b))}" for a, b in there + back)
+    return tag("polygon", points=path, class_=line.tone)
 
 
 def axes(
@@ -126,11 +140,18 @@ def axes(
     y: Scale,
     *,
     x_label: str,
-    percent_x: bool = False,
+    x_ticks: Sequence[tuple[float, str]],
     percent_y: bool = False,
-    whole_x: bool = False,
 ) -> Markup:
-    """Draw a grid of horizontal lines, the numbers of both axes, and the name of the x axis."""
+    """Draw a grid of horizontal lines, the numbers of both axes, and the name of the x axis.
+
+    Args:
+        x: scale of the horizontal axis.
+        y: scale of the upright one.
+        x_label: name of the horizontal axis.
+        x_ticks: where the horizontal axis has which text.
+        percent_y: y is a fraction that is printed in percent.
+    """
     left, right = x.pixels
     bottom = y.pixels[0]
     parts = []
@@ -139,80 +160,10 @@ def axes(
         parts.append(tag("line", x1=left, x2=right, y1=at, y2=at, class_="grid"))
         number = _number(value, percent_y)
         parts.append(tag("text", number, x=left - 8, y=at + 4, text_anchor="end"))
-    for value in ticks(*x.data, whole=whole_x):
-        number = _number(value, percent_x)
+    for value, number in x_ticks:
         parts.append(tag("text", number, x=x(value), y=bottom + 18, text_anchor="middle"))
     parts.append(tag("text", x_label, x=right, y=bottom + 35, text_anchor="end"))
     return tag("g", *parts)
-
-
-@dataclass(frozen=True)
-class Dot:
-    """One measured value of a chart, with its interval."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    share: float
-    """Of all pictures, in (0, 1]: the area of the dot."""
-
-
-def dot_chart(dots: Sequence[Dot], *, label: str, x_label: str) -> Markup:
-    """Draw fractions against fractions, with intervals and the diagonal where both are equal.
-
-    Args:
-        dots: in any order.
-        label: says what is drawn, for those who cannot see it.
-        x_label: name of the horizontal axis.
-    """
-    low = min(min(dot.x, dot.low) for dot in dots)
-    start = max(0.0, math.floor(10 * low) / 10)
-    height = WIDTH - LEFT - RIGHT + TOP + BOTTOM  # both axes are equally long
-    x = Scale((start, 1.0), (LEFT, WIDTH - RIGHT))
-    y = Scale((start, 1.0), (height - BOTTOM, TOP))
-    parts = [axes(x, y, x_label=x_label, percent_x=True, percent_y=True)]
-    parts.append(tag("line", x1=x(start), y1=y(start), x2=x(1.0), y2=y(1.0), class_="mark"))
-    for dot in dots:
-        at = x(dot.x)
-        parts.append(tag("line", x1=at, x2=at, y1=y(dot.low), y2=y(dot.high), class_="whisker"))
-        radius = 3 + 9 * math.sqrt(dot.share)
-        parts.append(tag("circle", cx=at, cy=y(dot.y), r=radius, class_="accent"))
-    return picture(WIDTH, height, *parts, label=label, class_="chart")
-
-
-def interval(
-    value: float,
-    low: float,
-    high: float,
-    *,
-    domain: Range = (0.0, 1.0),
-    reference: float | None = None,
-    dots: Sequence[float] = (),
-) -> Markup:
-    """Draw a value as a dot on its interval, small enough for a row of a table.
-
-    Args:
-        value: where the dot is.
-        low: start of the interval.
-        high: its end.
-        domain: what the whole width stands for; equal for all rows of a table.
-        reference: a thin upright line here, such as the value over all rows.
-        dots: single results, such as one for each seed, drawn small and open.
-    """
-    width, height = 140.0, 16.0
-    x = Scale(domain, (6.0, width - 6.0))
-    middle = height / 2
-    parts = []
-    if reference is not None:
-        at = x(reference)
-        parts.append(tag("line", x1=at, x2=at, y1=0, y2=height, class_="reference"))
-    parts.append(tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="whisker"))
-    parts += [tag("circle", cx=x(dot), cy=middle, r=2.5, class_="open") for dot in dots]
-    parts.append(tag("circle", cx=x(value), cy=middle, r=4, class_="accent"))
-    # The numbers stand beside it: it says nothing that a reader aloud would miss.
-    view = f"0 0 {width:g} {height:g}"
-    return tag("svg", *parts, viewBox=view, class_="interval", aria_hidden="true")
 
 
 def _mark(at: float, text: str) -> Markup:
@@ -235,6 +186,6 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value if percent else value:,.6g}"
 
 
-def _short(value: object) -> object:
+def short(value: object) -> object:
     """Return numbers with one decimal at most: a tenth of a pixel is not seen."""
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value

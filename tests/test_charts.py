@@ -1,0 +1,97 @@
+"""Figures of pages: where things stand on them, and that their numbers can be read."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from fake_runs import fake_comparison
+from nunbit.reporting import charts, dots
+from nunbit.reporting.comparison import comparison_page
+from nunbit.reporting.render import JOINER, NB_HYPHEN, NBSP, glued
+from nunbit.reporting.slices import Slice
+from nunbit.reporting.svg import CHAR, LEFT, RIGHT, WIDTH
+
+NAMES = {"a": 0.8, "b": 0.6, "c": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("costs", "gains", "expected"),
+    [
+        ((1, 2, 3), (0.5, 0.6, 0.7), [0, 1, 2]),
+        ((3, 2, 1), (0.5, 0.6, 0.7), [2]),  # the cheapest is the best
+        ((1, 1, 2), (0.5, 0.6, 0.6), [1]),  # equal gains for more cost are no gain
+    ],
+)
+def test_the_front_is_what_nothing_cheaper_equals(
+    costs: tuple[float, ...], gains: tuple[float, ...], expected: list[int]
+) -> None:
+    assert charts.front(costs, gains) == expected
+
+
+@pytest.mark.parametrize("high", [1.05, 1.6, 3, 10, 200, 1e5, 1e9])
+@pytest.mark.parametrize("low", [0.4, 1, 1_622, 36_000_000])
+def test_ticks_of_factors_are_in_range_and_do_not_touch(low: float, high: float) -> None:
+    found = charts.log_ticks(low, low * high)
+    assert len(found) >= 2 or high < 1.2, "one cannot read a scale off one number"
+    assert all(low <= tick <= low * high * (1 + 1e-9) for tick in found)
+    if high >= 3:
+        room = (WIDTH - LEFT - RIGHT) / len(found)
+        assert room > 4 * CHAR
+
+
+def test_bars_begin_at_guessing_unless_a_recipe_is_worse(tmp_path: Path) -> None:
+    rows = fake_comparison(tmp_path, NAMES).rows
+    scale = charts.track(rows, 0.1)
+    assert scale.low == 0.1
+    assert (scale.at(0.1), scale.at(0.55), scale.at(1.0)) == ("0.00%", "50.00%", "100.00%")
+    assert scale.span((0.1, 0.55)) == "left:0.00%;width:50.00%"
+    assert scale.ticks[-1] == 1
+    assert charts.track(rows, 0.55).low == 0
+
+
+def test_twelve_recipes_are_told_apart() -> None:
+    assert len({charts.tone(i) for i in range(30)}) == 30
+
+
+def test_the_losses_carry_the_range_of_their_seeds(tmp_path: Path) -> None:
+    (line, *_) = charts.loss_lines(fake_comparison(tmp_path, NAMES).rows)
+    assert line.points[0] == (1, pytest.approx((1 + 2 / 3 + 0.5) / 3))
+    assert line.band[0] == (1, 0.5, 1.0)
+    (single, *_) = charts.loss_lines(fake_comparison(tmp_path, NAMES, seeds=1).rows)
+    assert single.band == (), "one seed has no range"
+
+
+def test_a_comparison_is_one_page_without_pictures_from_elsewhere(tmp_path: Path) -> None:
+    for seeds in (1, 3):
+        page = comparison_page(fake_comparison(tmp_path, NAMES, seeds=seeds))
+        assert "<img" not in page, "figures are drawn, so that they follow the reader's colours"
+        for figure in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+            ElementTree.fromstring(figure)
+
+
+def test_slices_below_all_pictures_stand_out() -> None:
+    parts = [
+        Slice("brightness", 0.1, 0.3, 100, 0.5, (0.4, 0.6)),
+        Slice("brightness", 0.3, 0.6, 100, 0.8, (0.7, 0.9)),
+    ]
+    root = ElementTree.fromstring(dots.slice_chart(parts, 0.75, label="l", x_label="x"))
+    circles = root.findall("circle")
+    assert [circle.get("class") for circle in circles] == ["accent", "soft"]
+    assert float(circles[0].get("cy") or 0) > float(circles[1].get("cy") or 0), "lower is worse"
+    assert {"10–30", "30–60"} <= {text.text for text in root.iter("text")}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("about 95 % of it", f"about 95{NBSP}% of it"),
+        ("right for 82%", f"right for 82{NBSP}%"),
+        ("52.2%p 높습니다", "52.2%p 높습니다"),
+        ("96.9 %를", f"96.9{NBSP}%{JOINER}를"),
+        ("(p < 1e-57)", f"(p{NBSP}<{NBSP}1e{NB_HYPHEN}57)"),
+    ],
+)
+def test_numbers_of_messages_stay_whole(message: str, expected: str) -> None:
+    assert glued(message) == expected
