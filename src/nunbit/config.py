@@ -82,16 +82,10 @@ class DataConfig:
         _require(0 <= self.shift_pixels <= 64, "data.shift_pixels", self.shift_pixels, "0 to 64")
         _require(0 <= self.zoom <= 1, "data.zoom", self.zoom, "0 to 1")
         _require(0 <= self.light <= 1, "data.light", self.light, "0 to 1")
-        _require(
-            0 <= self.small_size <= 1024, "data.small_size", self.small_size, tr("0 to 1024 pixels")
-        )
-        _require(
-            0 < self.small_fraction < 1,
-            "data.small_fraction",
-            self.small_fraction,
-            tr("above 0, below 1"),
-        )
-        _require(0 <= self.cutout <= 1024, "data.cutout", self.cutout, tr("0 to 1024 pixels"))
+        _require(0 <= self.small_size <= 1024, "data.small_size", self.small_size, "0 to 1024")
+        share = self.small_fraction
+        _require(0 < share < 1, "data.small_fraction", share, tr("above 0, below 1"))
+        _require(0 <= self.cutout <= 1024, "data.cutout", self.cutout, "0 to 1024")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,12 +150,10 @@ class OptimConfig:
         for name in ("weight_decay", "l1", "l2"):
             value = getattr(self, name)
             _require(0 <= value <= 10, f"optim.{name}", value, "0 to 10")
-        _require(
-            0 <= self.warmup_fraction < 1,
-            "optim.warmup_fraction",
-            self.warmup_fraction,
-            tr("0 to below 1"),
-        )
+        rise = self.warmup_fraction
+        _require(0 <= rise < 1, "optim.warmup_fraction", rise, tr("0 to below 1"))
+        is_used = self.layer_decay == 1 or self.name != "muon"
+        _require(is_used, "optim.layer_decay", self.layer_decay, tr("1 with optim.name muon"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

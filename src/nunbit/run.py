@@ -89,9 +89,10 @@ def train_run(
         runtime = choose_runtime(config.train)
         dataset = read(config, runtime, display, stop)
         began = time.perf_counter()
-        runtime = fastest_runtime(config, dataset, runtime)
+        start = build_start(config, dataset, runtime)
+        runtime = settle_precision(start.model, _loader(config, dataset, runtime), runtime)
         config = _resolved(config, runtime)
-        training = _new_training(config, dataset, runtime, run_dir)
+        training = _new_training(config, dataset, runtime, run_dir, start)
         training.start_seconds = time.perf_counter() - began
         write_beginning(run_dir, config, dataset)
         if tensorboard:
@@ -120,7 +121,8 @@ def resume_run(
         checkpoint = load_newest(run_dir, display.say)
         dataset = read(config, runtime, display, stop)
         require_same_data(run_dir, dataset)
-        training = _new_training(config, dataset, runtime, run_dir)
+        start = build_start(config, dataset, runtime)
+        training = _new_training(config, dataset, runtime, run_dir, start)
         if checkpoint is not None:
             require_same_run(checkpoint, training.checkpointer.facts)
             restore(training.state, checkpoint)
@@ -151,10 +153,13 @@ class _Training:
     """Fitted in this process; None after a resume, and where the head is random."""
 
 
+def _loader(config: RunConfig, dataset: Dataset, runtime: Runtime) -> TrainLoader:
+    return TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+
+
 def _new_training(
-    config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path
+    config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path, start: Start
 ) -> _Training:
-    start = build_start(config, dataset, runtime)
     state = TrainState(start.model, build_optimizer(start.model, config.optim))
     state.sums = state.sums.to(runtime.device)
     facts = {"config": json.loads(config.to_json()), "fingerprint": dataset.fingerprint}
@@ -163,7 +168,7 @@ def _new_training(
         config=config,
         runtime=runtime,
         dataset=dataset,
-        loader=TrainLoader(dataset.train, dataset.preprocess, config, runtime.device),
+        loader=_loader(config, dataset, runtime),
         state=state,
         checkpointer=Checkpointer(run_dir, every, facts),
         history=[],
@@ -229,7 +234,7 @@ def _train(training: _Training, events: Events, stop: StopRequest, display: Disp
                 history.append(result)
                 log.add(result)
                 events.add(result)
-                display.say_cells(epoch_cells(result, config.train.epochs))
+                display.say_cells(epoch_cells(result, training.loader.epochs))
                 if result.epoch == 1:
                     _look_at_units(training, display)
     except StoppedError as error:
@@ -277,15 +282,6 @@ def _batch_names(training: _Training) -> str:
         names=", ".join(names[:3]),
         more=more,
     )
-
-
-def fastest_runtime(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Runtime:
-    """Return the runtime in whose precision the network of a run trains faster here."""
-    if config.train.precision != "auto":
-        return runtime
-    model = build_start(config, dataset, runtime).model
-    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
-    return settle_precision(model, loader, runtime)
 
 
 def _resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
