@@ -176,7 +176,9 @@ def test_impossible_numbers_are_refused(tmp_path: Path, field: str, value: int) 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("comparison") / "c"
-    return nunbit.compare([SMALL, WIDE], seeds=2, run_dir=folder, epochs=2, quiet=True)
+    return nunbit.compare(
+        [SMALL, WIDE], seeds=2, run_dir=folder, epochs=2, quiet=True, train__precision="fp32"
+    )
 
 
 def test_a_comparison_writes_everything_it_names(comparison: Comparison) -> None:
@@ -207,7 +209,7 @@ def test_a_run_of_a_comparison_is_the_run_that_train_gives(
 ) -> None:
     alone = nunbit.train(
         "digits/cnn", run_dir=tmp_path / "r", epochs=2, seed=1, threads=1, quiet=True,
-        model__width=4,
+        model__width=4, train__precision="fp32",
     )  # fmt: skip
     beside = comparison.folder / comparison_folder(comparison, SMALL) / "seed-1"
     assert (beside / "metrics.jsonl").read_text() == (alone.run_dir / "metrics.jsonl").read_text()
@@ -252,7 +254,8 @@ def test_a_killed_comparison_leaves_no_process_and_goes_on_to_the_same_result(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     words = [sys.executable, "-m", "nunbit", "compare", SMALL, WIDE, "--seeds", "2", "--json"]
-    words += ["--train.epochs", "8", "--run-dir"]
+    # Two comparisons may choose another precision each, by the clock.
+    words += ["--train.epochs", "8", "--train.precision", "fp32", "--run-dir"]
     whole = subprocess.run([*words, "whole"], cwd=tmp_path, capture_output=True, text=True)
     process = subprocess.Popen([*words, "killed"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("killed/*/seed-*/metrics.jsonl")):

@@ -13,13 +13,14 @@ from nunbit.runtime import seeded
 NAMES = sorted(list_models())
 # A plain list of modules has no forward of its own to split in two: that is what it shows.
 SPLIT_NAMES = [name for name in NAMES if name != "net-modules"]
-SIZES = {"mnist-cnn": (20, 28, 33), "alexnet-small": (10, 32, 45)}
+SIZES = {"mnist-cnn": (20, 28, 33), "alexnet-small": (10, 32, 45), "speednet": (10, 32, 45)}
 DEFAULT_SIZES = (8, 32, 45)
 # What is promised does not depend on the width or the depth; the time of the tests does.
 CHEAP: dict[str, dict[str, Setting]] = {
     "net-resdeep": {"blocks": 3},
     "resnet18": {"width": 8},
     "resnet34": {"width": 8},
+    "speednet": {"width": 8},
 }
 LEAST_SIDES = {
     "alexnet-small": 10,
@@ -36,6 +37,7 @@ LEAST_SIDES = {
     "net-resdeep": 4,
     "resnet18": 1,
     "resnet34": 1,
+    "speednet": 10,
 }
 # A norm subtracts what these add, so that their gradient is rounding: see the network's text.
 IDLE = {"net-batchnorm": {"conv1.bias", "conv2.bias"}}
@@ -98,7 +100,7 @@ def test_a_new_head_replaces_the_last_layer_alone(name: str) -> None:
     before, features = model.state_dict(), model.forward_features(x)
     model.reset_head(4)
     after = model.state_dict()
-    changed = {f"{model.head_name}.weight", f"{model.head_name}.bias"}
+    changed = {key for key in before if key.startswith(f"{model.head_name}.")}
     assert set(before) == set(after)
     assert all(torch.equal(before[key], after[key]) for key in after if key not in changed)
     assert {key for key, p in model.named_parameters() if p.requires_grad} == changed

@@ -1,11 +1,14 @@
 """Randomness is a function of what it is for: no state to save, none to disturb."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from nunbit.config import DataConfig, RunConfig, TrainConfig
 from nunbit.data.augment import augment, uniform
-from nunbit.data.loader import TrainLoader
+from nunbit.data.loader import TrainLoader, shrink
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import digests
@@ -121,3 +124,79 @@ def test_augmentation_never_changes_the_stored_pictures() -> None:
     before = images.clone()
     augment(images, DataConfig(flip=True, shift_pixels=2, light=0.5), 0, 0, torch.arange(10))
     assert torch.equal(images, before)
+
+
+def test_a_picture_is_mirrored_in_exactly_every_other_epoch() -> None:
+    torch.manual_seed(0)
+    images, indices, config = pictures(300).images, torch.arange(300), DataConfig(flip=True)
+
+    def mirrored(epoch: int, seed: int = 0) -> torch.Tensor:
+        shown = augment(images, config, seed, epoch, indices)
+        is_mirrored = (shown == images.flip(2)).all(dim=(1, 2, 3))
+        assert (is_mirrored != (shown == images).all(dim=(1, 2, 3))).all()
+        return is_mirrored
+
+    first = mirrored(0)
+    assert 110 < int(first.sum()) < 190
+    for epoch in range(1, 5):
+        assert torch.equal(mirrored(epoch), first ^ bool(epoch % 2))
+    assert 110 < int((mirrored(0, seed=1) ^ first).sum()) < 190, "another seed, other pictures"
+
+
+def test_cutout_covers_a_square_with_grey_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    images = pictures(500).images.clamp(max=100)
+    shown = augment(images, DataConfig(cutout=3), 0, 0, torch.arange(500))
+    changed = (shown != images).all(3)
+    assert (shown[changed] == 127).all()
+    assert torch.equal(shown[~changed], images[~changed])
+    rows, cols = changed.any(2), changed.any(1)
+    assert torch.equal(changed, rows[:, :, None] & cols[:, None, :]), "one rectangle"
+    height, width = rows.sum(1), cols.sum(1)
+    assert (int(height.min()), int(height.max())) == (int(width.min()), int(width.max())) == (2, 3)
+    # The middle is anywhere, also on the border: 6 of 8 places show 3 rows, 2 of 8 show 2.
+    assert float((height * width).float().mean()) == pytest.approx(2.75**2, rel=0.05)
+    assert changed.any(0).all(), "every pixel is covered at times"
+
+
+def test_cutout_is_a_function_of_seed_epoch_and_picture() -> None:
+    torch.manual_seed(0)
+    images, config = pictures(40).images, DataConfig(cutout=4)
+    indices = torch.arange(40)
+    whole = augment(images, config, 1, 2, indices)
+    apart = [augment(images[i], config, 1, 2, i) for i in indices.split(7)]
+    assert torch.equal(whole, torch.cat(apart))
+    for seed, epoch in ((1, 3), (2, 2)):
+        assert not torch.equal(whole, augment(images, config, seed, epoch, indices))
+
+
+def test_small_pictures_come_first_and_full_ones_from_a_certain_update_on() -> None:
+    load = loader(40, 8, small_size=4, small_fraction=0.3)
+    load = replace(load, config=load.config.override({"train.epochs": 3}))
+    assert (load.total_steps, load.small_steps) == (15, 4)
+    sides = [x.shape[2:] for epoch in range(3) for x, _ in load.batches(epoch)]
+    assert sides == [(4, 4)] * 4 + [(8, 8)] * 11
+    whole = list(load.batches(0))
+    for first in (3, 4):  # a run goes on just before and just behind the change
+        for (x, y), (again, labels) in zip(whole[first:], load.batches(0, first), strict=True):
+            assert torch.equal(x, again)
+            assert torch.equal(y, labels)
+
+
+def test_shrinking_is_a_mean_that_keeps_the_shape() -> None:
+    x = torch.rand(2, 3, 8, 12).to(memory_format=torch.channels_last)
+    assert shrink(x, 4).shape == (2, 3, 4, 6)
+    assert torch.equal(shrink(x, 8), x)
+    assert torch.equal(shrink(x, 99), x)
+    flat = torch.full((1, 1, 8, 8), 0.7)
+    torch.testing.assert_close(shrink(flat, 3), torch.full((1, 1, 3, 3), 0.7))
+    assert shrink(x, 4).mean() == pytest.approx(float(x.mean()), abs=0.02)
+    assert shrink(x, 4).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_number_of_updates_may_end_a_run_inside_an_epoch() -> None:
+    load = loader(40, 8)
+    for most, steps, epochs in ((0, 15, 3), (7, 7, 2), (10, 10, 2), (15, 15, 3), (99, 15, 3)):
+        settings = {"train.epochs": 3, "train.max_steps": most}
+        ended = replace(load, config=load.config.override(settings))
+        assert (ended.total_steps, ended.epochs) == (steps, epochs)

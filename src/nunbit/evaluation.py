@@ -65,13 +65,15 @@ def _views(x: Tensor, views: Views) -> list[Tensor]:
     """Return views of pictures x (B, C, H, W) of the same shape.
 
     "mirror" adds the mirrored picture; "shift" both of these also moved by a pixel up and left, and
-    down and right (the six views of arXiv 2404.00498, 3.5).
+    down and right (the six views of arXiv 2404.00498, 3.5, which gives the unmoved ones twice the
+    weight of the others; here all count alike).
     """
     if views == "one":
         return [x]
     if views == "mirror":
         return [x, x.flip(3)]
     height, width = x.shape[2:]
-    padded = F.pad(x, (SHIFT,) * 4, "reflect")
+    filled = "reflect" if min(height, width) > SHIFT else "replicate"
+    padded = F.pad(x, (SHIFT,) * 4, filled)
     moved = [padded[:, :, i : i + height, i : i + width] for i in (0, 2 * SHIFT)]
     return [view for shown in (x, *moved) for view in (shown, shown.flip(3))]

@@ -37,7 +37,10 @@ STEPS = range(20, 10_001)  # allowed
 DIVERGED = 4.0  # times the least mean loss, as in fastai
 REMEMBERED = 0.9  # of that mean; with fastai's 0.98 a test of 100 updates hardly forgets
 CHANCE = 2.0  # a fall of the smoothed loss below so many standard deviations of a batch's is none
-UNUSED = ("optim.lr", "optim.schedule", "optim.warmup_fraction", "train.epochs", "train.patience")
+UNUSED = (
+    "optim.lr", "optim.schedule", "optim.warmup_fraction",
+    "train.epochs", "train.max_steps", "train.patience",
+)  # fmt: skip  # one name a line would say no more
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"  # of the report's figures
 DPI = 110
 

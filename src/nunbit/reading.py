@@ -86,3 +86,19 @@ def _say_what_was_done(dataset: Dataset, display: Display) -> None:
                 folder=pixels_folder(),
             )
         )
+
+
+class OnceReader:
+    """Reads a data set once for all runs in a row that share its settings."""
+
+    def __init__(self) -> None:
+        self._held: tuple[object, Dataset] | None = None
+
+    def __call__(
+        self, config: RunConfig, runtime: Runtime, display: Display, stop: StopRequest
+    ) -> Dataset:
+        """Return the data of a run; see `read_dataset`."""
+        if self._held is None or self._held[0] != config.data:
+            self._held = None  # both would not have to fit into memory
+            self._held = (config.data, read_dataset(config, runtime, display, stop))
+        return self._held[1]

@@ -50,7 +50,6 @@ from nunbit.start import (
     HeadStart,
     Start,
     build_start,
-    fastest_runtime,
     fit_start,
     resolved,
 )
@@ -59,6 +58,7 @@ from nunbit.training.check import dead_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
+from nunbit.training.tempo import settle_precision
 from nunbit.values import Interval
 
 Publish = Callable[[Finished], object]
@@ -96,9 +96,10 @@ def train_run(
         runtime = choose_runtime(config.train)
         dataset = read(config, runtime, display, stop)
         began = time.perf_counter()
-        runtime = fastest_runtime(config, dataset, runtime)
+        start = build_start(config, dataset, runtime)
+        runtime = settle_precision(start.model, _loader(config, dataset, runtime), runtime)
         config = resolved(config, runtime)
-        training = _new_training(config, dataset, runtime, run_dir)
+        training = _new_training(config, dataset, runtime, run_dir, start)
         training.start_seconds = time.perf_counter() - began
         write_beginning(run_dir, config, dataset)
         if tensorboard:
@@ -127,7 +128,8 @@ def resume_run(
         checkpoint = load_newest(run_dir, display.say)
         dataset = read(config, runtime, display, stop)
         require_same_data(run_dir, dataset)
-        training = _new_training(config, dataset, runtime, run_dir)
+        start = build_start(config, dataset, runtime)
+        training = _new_training(config, dataset, runtime, run_dir, start)
         if checkpoint is not None:
             require_same_run(checkpoint, training.checkpointer.facts)
             restore(training.state, checkpoint)
@@ -158,10 +160,13 @@ class _Training:
     """Fitted in this process; None after a resume, and where the head is random."""
 
 
+def _loader(config: RunConfig, dataset: Dataset, runtime: Runtime) -> TrainLoader:
+    return TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+
+
 def _new_training(
-    config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path
+    config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path, start: Start
 ) -> _Training:
-    start = build_start(config, dataset, runtime)
     state = TrainState(start.model, build_optimizer(start.model, config.optim))
     state.sums = state.sums.to(runtime.device)
     facts = {"config": json.loads(config.to_json()), "fingerprint": dataset.fingerprint}
@@ -170,7 +175,7 @@ def _new_training(
         config=config,
         runtime=runtime,
         dataset=dataset,
-        loader=TrainLoader(dataset.train, dataset.preprocess, config, runtime.device),
+        loader=_loader(config, dataset, runtime),
         state=state,
         checkpointer=Checkpointer(run_dir, every, facts),
         history=[],
@@ -238,7 +243,7 @@ def _train(training: _Training, events: Events, stop: StopRequest, display: Disp
                 history.append(result)
                 log.add(result)
                 events.add(result)
-                display.say_cells(epoch_cells(result, config.train.epochs))
+                display.say_cells(epoch_cells(result, training.loader.epochs))
                 if result.epoch == 1:
                     _look_at_units(training, display)
     except StoppedError as error:

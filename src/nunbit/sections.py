@@ -81,9 +81,7 @@ class DataConfig:
         require(0 <= self.shift_pixels <= 64, "data.shift_pixels", self.shift_pixels, "0 to 64")
         require(0 <= self.zoom <= 1, "data.zoom", self.zoom, "0 to 1")
         require(0 <= self.light <= 1, "data.light", self.light, "0 to 1")
-        require(
-            0 <= self.small_size <= 1024, "data.small_size", self.small_size, tr("0 to 1024 pixels")
-        )
+        require(0 <= self.small_size <= 1024, "data.small_size", self.small_size, "0 to 1024")
         require(
             0 < self.small_fraction < 1,
             "data.small_fraction",
@@ -153,12 +151,10 @@ class OptimConfig:
         for name in ("weight_decay", "l1", "l2"):
             value = getattr(self, name)
             require(0 <= value <= 10, f"optim.{name}", value, "0 to 10")
-        require(
-            0 <= self.warmup_fraction < 1,
-            "optim.warmup_fraction",
-            self.warmup_fraction,
-            tr("0 to below 1"),
-        )
+        rise = self.warmup_fraction
+        require(0 <= rise < 1, "optim.warmup_fraction", rise, tr("0 to below 1"))
+        is_used = self.layer_decay == 1 or self.name != "muon"
+        require(is_used, "optim.layer_decay", self.layer_decay, tr("1 with optim.name muon"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

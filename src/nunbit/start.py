@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.config import RunConfig
-from nunbit.data.loader import TrainLoader
+from nunbit.data.loader import shrink
 from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
@@ -25,10 +25,10 @@ from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model
 from nunbit.runtime import Runtime, limited_threads, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
-from nunbit.training.tempo import settle_precision
 from nunbit.zoo import load_pretrained
 
-PREPARE_PICTURES = 2000  # enough for second moments of patches: hundreds of them in each picture
+PREPARE_PIXELS = 2000 * 32 * 32  # enough for second moments of patches: 500,000 of 2 x 2 pixels
+PREPARE_PICTURES = 200  # at least, of whatever size
 PRETRAINED = "pretrained"  # the word in `model.weights` for the zoo's own
 
 
@@ -121,33 +121,41 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
     if config.data.small_size:
         _require_size(model, dataset.preprocess, config.data.small_size)
     if isinstance(model, Network) and not settings.weights:
-        model.prepare(dataset.preprocess.normalize(dataset.train.images[:PREPARE_PICTURES]))
+        with limited_threads(runtime.threads):
+            model.prepare(_sample(dataset))
     model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     return Start(model, origin)
 
 
+def _sample(dataset: Dataset) -> Tensor:
+    """Return training pictures (B, C, H, W), from all over the split: it may be in order."""
+    p = dataset.preprocess
+    count = max(PREPARE_PICTURES, PREPARE_PIXELS // (p.height * p.width))
+    stride = max(1, len(dataset.train) // count)
+    return p.normalize(dataset.train.images[::stride][:count])
+
+
 def _require_size(model: nn.Module, preprocess: Preprocess, side: int) -> None:
-    """Refuse a first size that the network cannot take: many are built for one size.
+    """Refuse a first size that is none, or that the network cannot take: many are for one size.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it is not below the full size, or the network cannot take it.
     """
+    p = preprocess
+    if side >= min(p.height, p.width):
+        raise UsageError(
+            "data.small_size is {side}; the pictures are {height}x{width}: set it below, or to 0",
+            side=side,
+            height=p.height,
+            width=p.width,
+        )
     try:
         with eval_mode(model), torch.no_grad():
-            model(torch.zeros(1, preprocess.channels, side, side))
+            model(shrink(torch.zeros(1, p.channels, p.height, p.width), side))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UsageError(
             "the network cannot take pictures of {side} pixels: set data.small_size to 0", side=side
         ) from error
-
-
-def fastest_runtime(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Runtime:
-    """Return the runtime in whose precision the network of a run trains faster here."""
-    if config.train.precision != "auto":
-        return runtime
-    model = build_start(config, dataset, runtime).model
-    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
-    return settle_precision(model, loader, runtime)
 
 
 def resolved(config: RunConfig, runtime: Runtime) -> RunConfig:

@@ -176,8 +176,9 @@ def matrix(folder: Path, deep: bool) -> Report:
         {"optim.name": "sgd", "optim.l2": 1e-3, "optim.lr": 0.05},
         {"optim.name": "adam"},
         {"optim.name": "adamw", "optim.weight_decay": 0.1},
+        {"optim.name": "muon", "optim.momentum": 0.6, "optim.lr": 0.1, "data.small_size": 6},
     ]
-    schedules = ("constant", "cosine", "onecycle")
+    schedules = ("constant", "cosine", "onecycle", "linear")
     combinations = list(itertools.product(optimizers, schedules, ("fp32", "bf16")))
     for number, (optimizer, schedule, precision) in enumerate(combinations):
         if not deep and number % 4:

@@ -13,6 +13,7 @@ from typing import Any
 from nunbit.comparison.findings import Difference, find_differences, summarize_findings
 from nunbit.comparison.plan import PlannedRun, require_own
 from nunbit.comparison.pool import train_all
+from nunbit.comparison.precision import share_precision
 from nunbit.comparison.table import Row, TestSet, read_rows
 from nunbit.errors import StoppedError, UsageError
 from nunbit.language import tr
@@ -93,7 +94,7 @@ def run_comparison(
         jobs = jobs or _choose_jobs(runs)
         todo = [_on_this_machine(run, jobs) for run in runs if not is_finished(run.run_dir)]
         try:
-            _train(todo, jobs, folder, display, stop)
+            _train(share_precision(runs, todo, display, stop), jobs, folder, display, stop)
         except StoppedError as error:
             again = tr("the same command goes on from here")
             raise StoppedError(f"{error}; {again}", error.exit_code - 128) from None

@@ -23,6 +23,18 @@ from nunbit.signals import StopRequest
 POLL_SECONDS = 0.5
 
 
+def failed(run: PlannedRun, answer: str, exit_code: int) -> NunbitError:
+    """Return the error of a run that failed, with the run's name."""
+    error = NunbitError(
+        "{label}, seed {seed}: {answer}",
+        label=run.label,
+        seed=run.config.train.seed,
+        answer=answer,
+    )
+    error.exit_code = exit_code
+    return error
+
+
 @dataclass(frozen=True)
 class Worker:
     """One training process."""
@@ -50,14 +62,7 @@ class Worker:
             )
         answer = json.loads(line)
         if "error" in answer:
-            error = NunbitError(
-                "{label}, seed {seed}: {answer}",
-                label=run.label,
-                seed=run.config.train.seed,
-                answer=answer["error"],
-            )
-            error.exit_code = answer["exit_code"]
-            raise error
+            raise failed(run, answer["error"], answer["exit_code"])
         return run
 
 

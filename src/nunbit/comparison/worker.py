@@ -14,31 +14,12 @@ import threading
 from pathlib import Path
 
 from nunbit.config import RunConfig
-from nunbit.data.splits import Dataset
 from nunbit.errors import NunbitError
 from nunbit.finished import Finished
 from nunbit.progress import Display
-from nunbit.reading import read_dataset
+from nunbit.reading import OnceReader
 from nunbit.run import resume_run, train_run
 from nunbit.runfolder import CONFIG_FILE
-from nunbit.runtime import Runtime
-from nunbit.signals import StopRequest
-
-
-class OnceReader:
-    """Reads a data set once for all runs in a row that share its settings."""
-
-    def __init__(self) -> None:
-        self._held: tuple[object, Dataset] | None = None
-
-    def __call__(
-        self, config: RunConfig, runtime: Runtime, display: Display, stop: StopRequest
-    ) -> Dataset:
-        """Return the data of a run; see `nunbit.reading.read_dataset`."""
-        if self._held is None or self._held[0] != config.data:
-            self._held = None  # both would not have to fit into memory
-            self._held = (config.data, read_dataset(config, runtime, display, stop))
-        return self._held[1]
 
 
 def main() -> None:

@@ -35,6 +35,11 @@ class TrainLoader:
         return min(steps, most) if most else steps
 
     @property
+    def epochs(self) -> int:
+        """Number of epochs in the whole run; the last may be a part of one."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    @property
     def small_steps(self) -> int:
         """Number of updates at the start of a run whose pictures are shown smaller."""
         data = self.config.data
@@ -80,11 +85,18 @@ class TrainLoader:
 
 
 def shrink(x: Tensor, side: int) -> Tensor:
-    """Return pictures x (B, C, H, W) as (B, C, side, side), if they are larger.
+    """Return pictures x (B, C, H, W) with a shorter side of `side` pixels, in the same shape.
 
     Training on small pictures first is an idea of fast.ai's (J. Howard, 2018); the network must
     pool over whatever is left at its end.
+
+    Args:
+        x: float; pictures whose shorter side is no longer than that stay as they are.
+        side: in pixels.
     """
-    if min(x.shape[2:]) <= side:
+    height, width = x.shape[2:]
+    short = min(height, width)
+    if short <= side:
         return x
-    return F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+    size = (round(height * side / short), round(width * side / short))
+    return F.interpolate(x, size=size, mode="bilinear", antialias=True)

@@ -19,6 +19,7 @@ from nunbit.features import FeatureSource, count_known
 from nunbit.language import tr
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.start import load_weights, preprocess_of
+from nunbit.training.tempo import LEAST_GAIN, Precision, is_open
 
 Strategy = Literal["auto", "head", "full"]
 SIZES = (224, 192, 160, 128, 96)  # pixels; smaller ones than the weights' own cost accuracy
@@ -41,6 +42,8 @@ class Probe:
     """Pictures whose features are not in the cache, at least."""
     seconds: float
     """Estimate for reading, features, the last layer and measuring."""
+    precision: Precision
+    """In which the network is faster; features of another one are other features."""
 
 
 def finetune_config(source: str, model: str, weights: str) -> RunConfig:
@@ -91,7 +94,9 @@ def choose_strategy(
     sizes = [own.height] if config.data.size else _sizes(own, source)
     probe = _largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
     say(_describe(config.model.name, probe, pictures))
-    chosen = config if probe.size == own.height else config.override({"data.size": probe.size})
+    chosen = config.override({"train.precision": probe.precision})
+    if probe.size != own.height:
+        chosen = chosen.override({"data.size": probe.size})
     epoch = pictures * probe.forward_seconds * UPDATE_COST
     affordable = int((RESERVE * budget_seconds - probe.seconds) / epoch)
     if wish == "head" or (wish == "auto" and affordable < EPOCHS[0]):
@@ -140,6 +145,9 @@ def _largest_that_fits(
         preprocess = own if size == own.height else own.resized(size)
         features = FeatureSource(weights.module, preprocess, runtime, weights.sha256)
         probe = _probe(features, source)
+        if is_open(config.train, runtime):
+            short = replace(features, runtime=replace(runtime, precision="bf16"))
+            probe = _faster(probe, _probe(short, source))
         if probe.seconds <= limit_seconds or config.data.size:
             return probe
     raise UsageError(
@@ -149,6 +157,13 @@ def _largest_that_fits(
         size=size,
         least=1.2 * probe.seconds / RESERVE,
     )
+
+
+def _faster(exact: Probe, short: Probe) -> Probe:
+    """Return the probe of the precision to take: what is known already is faster than any."""
+    if exact.fresh != short.fresh:
+        return min(exact, short, key=lambda probe: probe.fresh)
+    return short if exact.forward_seconds > LEAST_GAIN * short.forward_seconds else exact
 
 
 def _sizes(own: Preprocess, source: Source) -> list[int]:
@@ -194,7 +209,7 @@ def _probe(features: FeatureSource, source: Source) -> Probe:
     pictures = sum(map(len, source.parts.values()))
     fresh = max(0, pictures - count_known(features))
     seconds = pictures * decode + fresh * forward + HEAD_SECONDS
-    return Probe(preprocess.height, forward, fresh, seconds)
+    return Probe(preprocess.height, forward, fresh, seconds, runtime.precision)
 
 
 def _forward_seconds(model: torch.nn.Module, x: torch.Tensor, runtime: Runtime) -> float:

@@ -58,9 +58,15 @@ class Network(nn.Module):
                 "num_classes is {num_classes}; allowed: a whole number from 1",
                 num_classes=num_classes,
             )
-        weight = self.get_submodule(self.head_name).weight
-        assert isinstance(weight, Tensor)
-        head = nn.Linear(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
+        old = self.get_submodule(self.head_name)
+        assert isinstance(old, nn.Linear)
+        head = nn.Linear(
+            self.num_features,
+            num_classes,
+            bias=old.bias is not None,
+            device=old.weight.device,
+            dtype=old.weight.dtype,
+        )
         setattr(self, self.head_name, head)
         self.num_classes = num_classes
 

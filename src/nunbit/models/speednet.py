@@ -41,7 +41,7 @@ class Whitening(nn.Module):
         super().__init__()
         self.stride, side = stride, 2 * stride
         values = channels_in * side * side
-        filters = torch.eye(values)[:MOST_FILTERS].view(-1, channels_in, side, side)
+        filters = torch.eye(min(values, MOST_FILTERS), values).view(-1, channels_in, side, side)
         self.channels_out = 2 * len(filters)
         self.register_buffer("weight", torch.cat([filters, -filters]))
 
@@ -105,6 +105,11 @@ class SpeedNet(Network):
     def prepare(self, x: Tensor) -> None:
         """Fit the whitening to training pictures x (B, C, H, W)."""
         self.whitening.fit(x)
+
+    def reset_head(self, num_classes: int) -> None:
+        """Replace the last layer by a new one with the same kind of random weights."""
+        super().reset_head(num_classes)
+        nn.init.normal_(self.head.weight)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return pooled features (B, F) of pictures x (B, C, H, W)."""

@@ -61,7 +61,7 @@ def fit(
     runtime: Runtime,
     watch: Watch,
 ) -> Iterator[EpochResult]:
-    """Train from wherever `state` stands to the last epoch; break out to stop early.
+    """Train from wherever `state` stands to the last update; break out to stop early.
 
     Args:
         state: changed in place; after the last result it holds the last weights, and in `best`
@@ -74,12 +74,13 @@ def fit(
     """
     config = loader.config
     plan = Plan(config, runtime, loader.total_steps)
-    while state.step < plan.total_steps:
+    # A run may go on after the last update of an epoch that was not counted yet.
+    while state.step < plan.total_steps or state.step_in_epoch:
         with limited_threads(runtime.threads):
             last = time.perf_counter()
             state.model.train()
             first = state.step_in_epoch
-            label = f"epoch {state.epoch + 1}/{config.train.epochs}"
+            label = f"epoch {state.epoch + 1}/{loader.epochs}"
             count = min(loader.steps_per_epoch - first, plan.total_steps - state.step)
             batches = islice(loader.batches(state.epoch, first), count)
             for x, y in watch(batches, count, label):

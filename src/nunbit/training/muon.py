@@ -15,6 +15,7 @@ from torch import Tensor
 # which end between 0.7 and 1.2 instead of at 1.
 A, B, C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 3
+TINY = 1e-7  # what is zero stays zero
 
 
 class Muon(torch.optim.Optimizer):
@@ -65,7 +66,7 @@ class Muon(torch.optim.Optimizer):
         buffer = state["momentum_buffer"].mul_(momentum).add_(gradient)
         update = gradient.add(buffer, alpha=momentum)
         if group["orthogonal"]:
-            weight.mul_(len(weight) ** 0.5 / weight.norm())
+            weight.mul_(len(weight) ** 0.5 / (weight.norm() + TINY))
             update = orthogonalized(update.flatten(1)).view_as(weight)
         weight.add_(update, alpha=-group["lr"])
 
@@ -79,7 +80,7 @@ def orthogonalized(matrix: Tensor) -> Tensor:
         matrix: float (rows, columns).
     """
     x: Tensor = matrix.bfloat16()
-    x = x / (x.norm() + 1e-7)  # the iteration needs singular values of at most 1
+    x = x / (x.norm() + TINY)  # the iteration needs singular values of at most 1
     is_tall = x.shape[0] > x.shape[1]
     if is_tall:
         x = x.T

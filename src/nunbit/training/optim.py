@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from nunbit.config import OptimConfig
+from nunbit.errors import UsageError
 from nunbit.models.freeze import require_trainable
 from nunbit.training.muon import Muon
 
@@ -20,7 +21,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     move less (discriminative fine-tuning, arXiv 1801.06146, 3.2).
 
     Raises:
-        UsageError: every parameter is frozen.
+        UsageError: every parameter is frozen, or muon finds nothing of its own to update.
     """
     require_trainable(model)
     if config.name == "muon":
@@ -50,14 +51,23 @@ HEAD_SCALE, BIAS_SCALE, REST_MOMENTUM = 0.67 / 0.24, 0.053 / 0.24, 0.85
 
 
 def _build_muon(model: nn.Module, config: OptimConfig) -> Muon:
-    """Return Muon for convolutions without bias, SGD for linear layers and for biases and norms."""
+    """Return Muon for convolutions without bias, SGD for linear layers and for biases and norms.
+
+    Raises:
+        UsageError: no convolution without bias is trained, so that it would be SGD by another name.
+    """
     parts: dict[str, list[nn.Parameter]] = {"conv": [], "head": [], "bias": []}
     for module in model.modules():
         is_free = isinstance(module, nn.Conv2d) and module.bias is None  # a norm follows
         for parameter in module.parameters(recurse=False):
             if parameter.requires_grad:
-                kind = "bias" if parameter.ndim == 1 else "conv" if is_free else "head"
+                kind = "bias" if parameter.ndim <= 1 else "conv" if is_free else "head"
                 parts[kind].append(parameter)
+    if not parts["conv"]:
+        raise UsageError(
+            "optim.name is muon, which updates convolutions without bias; this network trains "
+            "none: set optim.name to sgd or adamw"
+        )
     rest = {"momentum": REST_MOMENTUM}
     decay = config.weight_decay  # not of convolutions, whose length is held
     groups: list[dict[str, Any]] = [

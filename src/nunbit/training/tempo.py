@@ -13,8 +13,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from nunbit.config import RunConfig
+from nunbit.config import RunConfig, TrainConfig
 from nunbit.data.loader import TrainLoader
+from nunbit.errors import DivergedStepError
 from nunbit.runtime import Runtime, limited_threads, multiplies_bf16
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
@@ -27,6 +28,12 @@ LEAST_PICTURES = 8
 MAX_ROUNDS = 10
 
 Precision = Literal["fp32", "bf16"]
+CHOICES: tuple[Precision, ...] = ("fp32", "bf16")
+
+
+def is_open(config: TrainConfig, runtime: Runtime) -> bool:
+    """Return whether the precision is left to the machine, and the machine has two to offer."""
+    return config.precision == "auto" and multiplies_bf16(runtime.device)
 
 
 def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> Runtime:
@@ -40,7 +47,7 @@ def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) ->
         loader: gives a batch of the run.
         runtime: device and threads to time on.
     """
-    if loader.config.train.precision != "auto" or not multiplies_bf16(runtime.device):
+    if not is_open(loader.config.train, runtime):
         return runtime
     x, y = next(loader.batches(0))
     count = max(LEAST_PICTURES, PIXELS // (x.shape[2] * x.shape[3]))
@@ -48,17 +55,17 @@ def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) ->
     with limited_threads(runtime.threads):
         end = float("inf")
         for number in range(MAX_ROUNDS):
-            for contender in contenders:
-                contender.update(x[:count], y[:count])
+            try:
+                for contender in contenders:
+                    contender.update(x[:count], y[:count])
+            except DivergedStepError:  # the training will say it, with its own learning rate
+                return runtime
             if number == 0:
                 end = time.perf_counter() + SECONDS
             elif time.perf_counter() > end:
                 break
     exact, short = (min(contender.seconds[1:]) for contender in contenders)
     return replace(runtime, precision="bf16" if exact > LEAST_GAIN * short else "fp32")
-
-
-CHOICES: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 class _Contender:

@@ -1,0 +1,69 @@
+"""One precision for all seeds of a recipe: they must differ in nothing but their seed.
+
+A run that chooses for itself goes by the clock, which may say one thing for one seed and another
+for the next. So the choice is made once for each recipe, before the first of its runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nunbit.comparison.plan import PlannedRun
+from nunbit.comparison.pool import failed
+from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
+from nunbit.errors import NunbitError, StoppedError
+from nunbit.progress import Display
+from nunbit.reading import OnceReader
+from nunbit.runfolder import CONFIG_FILE
+from nunbit.runtime import choose_runtime
+from nunbit.signals import StopRequest
+from nunbit.start import build_start
+from nunbit.training.tempo import Precision, is_open, settle_precision
+
+
+def share_precision(
+    runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], display: Display, stop: StopRequest
+) -> list[PlannedRun]:
+    """Return the runs that are to be trained, with the precision of their recipe.
+
+    Args:
+        runs: all of the comparison; the choice of those that began already holds.
+        todo: those that have not ended, with the threads that they will have.
+        display: where the progress of reading goes.
+        stop: raises when a signal has come.
+
+    Raises:
+        NunbitError: data or settings that cannot be used.
+    """
+    chosen: dict[str, Precision] = {}
+    for run in runs:
+        if (run.run_dir / CONFIG_FILE).exists():
+            text = (run.run_dir / CONFIG_FILE).read_text(encoding="utf-8")
+            precision = RunConfig.from_json(text).train.precision
+            if precision != "auto":
+                chosen.setdefault(run.label, precision)
+    read = OnceReader()
+    settled = []
+    for run in todo:
+        train = run.config.train
+        if is_open(train, choose_runtime(train)):
+            if run.label not in chosen:
+                chosen[run.label] = _faster(run, read, display, stop)
+            train = replace(train, precision=chosen[run.label])
+        settled.append(replace(run, config=replace(run.config, train=train)))
+    return settled
+
+
+def _faster(run: PlannedRun, read: OnceReader, display: Display, stop: StopRequest) -> Precision:
+    """Return the precision in which a recipe trains faster, alone on the machine."""
+    config = run.config
+    runtime = choose_runtime(config.train)
+    try:
+        dataset = read(config, runtime, display, stop)
+        model = build_start(config, dataset, runtime).model
+    except StoppedError:
+        raise
+    except NunbitError as error:
+        raise failed(run, str(error), error.exit_code) from error
+    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+    return settle_precision(model, loader, runtime).precision
