@@ -196,9 +196,13 @@ class EvalConfig:
 
     batch_size: int = 256
     """Pictures per forward pass; the result does not depend on it but for rounding."""
+    max_error: float = 0.0
+    """Share of the given labels that may be wrong (0.02): a picture is declined as unsure or as
+    none of the classes where validation asks for it; 0 answers every picture."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.batch_size <= 65_536, "eval.batch_size", self.batch_size, "1 to 65536")
+        _require(0 <= self.max_error <= 0.5, "eval.max_error", self.max_error, "0 to 0.5")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

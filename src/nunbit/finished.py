@@ -71,8 +71,16 @@ class Finished:
                 "n": self.test.n,
                 "ci95": list(self.test.ci95),
             },
+            **self._decision(),
             "model_file": str(self.run_dir / MODEL_FILE),
         }
+
+    def _decision(self) -> dict[str, Any]:
+        """Return when the model declines, and what came of it on the test split."""
+        decision, answers = self.classifier.decision, self.test.answers
+        if decision is None or answers is None:
+            return {}
+        return {"decision": {**decision.to_dict(), "test": asdict(answers)}}
 
     def record(self) -> dict[str, Any]:
         """Return the body of `result.json`."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.checkpoint import (
     Checkpointer,
@@ -17,18 +15,17 @@ from nunbit.checkpoint import (
     require_same_run,
     restore,
 )
+from nunbit.conclusion import conclude, describe_answers, describe_promise
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
-from nunbit.data.pictures import ImageSet
 from nunbit.data.splits import Dataset
 from nunbit.errors import DivergedStepError, StoppedError
-from nunbit.evaluation import collect_logits
 from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished
 from nunbit.language import tr
 from nunbit.liveline import Sums
-from nunbit.metrics import Metrics, measure
+from nunbit.metrics import Metrics
 from nunbit.progress import Display, Follow
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runfolder import (
@@ -190,22 +187,24 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
         training.head = _fit_head(training, stop, display)
     _train(training, events, stop, display)
     kept = keep_best(state.model, state) or state.epoch
-    with limited_threads(runtime.threads):
-        train_logits = _logits(training, "train")
-        test_logits = _logits(training, "test")
-    train = measure(train_logits, dataset.train.labels, dataset.class_names)
-    test = measure(test_logits, dataset.test.labels, dataset.class_names)
+    fitted = None if config.train.epochs else training.head
+    end = conclude(state.model, config, dataset, runtime, fitted)
+    if end.decision and end.test.answers:
+        display.say(describe_promise(end.decision))
+        display.say(tr("test pictures: {answers}", answers=describe_answers(end.test.answers)))
     classifier = Classifier(
         state.model,
         dataset.class_names,
         dataset.preprocess,
-        _card(training, train, test),
+        _card(training, end.train, end.test),
         runtime,
+        decision=end.decision,
     )
     classifier.save(run_dir / MODEL_FILE)
+    seconds = training.head.seconds if training.head else 0.0
     return Finished(
         run_dir, config, runtime, dataset, classifier, tuple(training.history), kept,
-        train, test, test_logits, train_logits, training.head.seconds if training.head else 0.0,
+        end.train, end.test, end.test_logits, end.train_logits, seconds,
     )  # fmt: skip  # one name a line would take ten
 
 
@@ -286,7 +285,7 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
     """Fit the last layer before the first epoch, and say what that took."""
     track = stoppable(display, stop)
     head = fit_start(training.start, training.dataset, training.runtime, track)
-    known = sum(map(len, head.features.values())) - head.computed
+    known = sum(len(view.features) for view in head.views.values()) - head.computed
     display.say(
         tr(
             "features of {computed:,} pictures computed, {known:,} known; logistic "
@@ -298,20 +297,6 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
         )
     )
     return head
-
-
-def _logits(training: _Training, part: str) -> Tensor:
-    """Return the logits (N, K) of a split; known features are not computed again."""
-    pictures: ImageSet = getattr(training.dataset, part)
-    if training.head is not None and not training.config.train.epochs:
-        return training.head.logits(part)
-    return collect_logits(
-        training.state.model,
-        pictures.images,
-        training.dataset.preprocess,
-        training.runtime,
-        training.config.eval.batch_size,
-    )
 
 
 def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from nunbit.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from nunbit.config import DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
 from nunbit.data.pictures import Item, Source, as_image
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
@@ -27,6 +27,7 @@ HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thous
 UPDATE_COST = 3.5  # forward passes that forward, backward and update take together
 EPOCHS = (3, 12)  # fewer change little, more overfit a few thousand pictures
 LONGEST_SECONDS = 3_600_000
+MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
 RESERVE = 0.85  # of the budget that estimates may fill
 
 
@@ -78,6 +79,7 @@ def finetune_config(source: str, model: str, weights: str) -> RunConfig:
         data=DataConfig(source=source, group_duplicates=True),
         model=ModelConfig(name=model, weights=weights, head="logistic"),
         train=TrainConfig(epochs=0, batch_size=32),
+        eval=EvalConfig(max_error=MAX_ERROR),
     )
 
 
