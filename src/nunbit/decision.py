@@ -120,7 +120,7 @@ def promised_probability(
     mistakes would be seen with a probability of 5 % at most if the error were larger (Clopper and
     Pearson, 1934). It begins where no mistake at all would pass.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr  # the binomial distribution function
 
     order = probability_N.argsort(descending=True)
     mistakes_N = is_wrong_N[order].cumsum(0)
@@ -129,7 +129,7 @@ def promised_probability(
     for count in (round(share * len(order)) for share in COVERAGES):
         if count < least:
             continue
-        if binom.cdf(int(mistakes_N[count - 1]), count, max_error) > 1 - CONFIDENCE:
+        if bdtr(int(mistakes_N[count - 1]), count, max_error) > 1 - CONFIDENCE:
             break
         found = float(probability_N[order[count - 1]])
     return found
