@@ -23,7 +23,7 @@ from nunbit.data.sources import open_source
 from nunbit.data.stats import digests
 from nunbit.errors import MissingInputError, UsageError
 from nunbit.features import FeatureSource, View, features_of
-from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, parse_budget
+from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config
 from nunbit.finished import Finished
 from nunbit.models.head import find_head
 from nunbit.models.registry import build_model
@@ -31,6 +31,7 @@ from nunbit.models.surgery import get
 from nunbit.runtime import choose_runtime, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.training.optim import build_optimizer
+from nunbit.values import parse_budget
 
 TINY = "timm:test_efficientnet"
 SIZE = 48  # pixels

@@ -11,14 +11,14 @@ ROOT = Path(nunbit.__file__).parent
 # A module imports from its own or an earlier group only.
 GROUPS = (
     ("language", "pages"),
-    ("errors", "values", "config", "runtime", "storage", "recipes", "lock", "signals"),
+    ("errors", "values", "sections", "config", "runtime", "storage", "recipes", "lock", "signals"),
     ("liveline", "progress"),
     ("data",),
     ("models",),
     ("metrics", "evaluation", "features", "outliers", "decision", "prediction"),
     ("training", "checkpoint"),
     ("bundle",),
-    ("start", "reading", "zoo", "legacy"),
+    ("start", "reading", "planning", "zoo", "legacy"),
     ("conclusion", "run", "runlines", "runfolder", "finished", "events"),
     ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),
     ("asked", "lrfind"),

@@ -23,13 +23,15 @@ from nunbit.diagnosis.features import choose_features
 from nunbit.errors import UsageError
 from nunbit.explaining.explanation import Explanation
 from nunbit.explaining.subject import DIRECT, Options, explain_subject
-from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, parse_budget
+from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config
 from nunbit.finished import Finished
 from nunbit.language import tr
 from nunbit.lrfind import LrSearch, refuse_unused, search_lr
 from nunbit.metrics import Metrics
 from nunbit.models.pretrained import LITE0
+from nunbit.planning import budget_config, planned
 from nunbit.progress import Display
+from nunbit.reading import Read, read_dataset
 from nunbit.reporting.comparison import write_comparison
 from nunbit.reporting.diagnosis import report_folder, write_diagnosis
 from nunbit.reporting.page import write_report
@@ -37,7 +39,7 @@ from nunbit.reporting.reopen import reopened
 from nunbit.run import resume_run, train_run
 from nunbit.runfolder import next_run_dir, read_result
 from nunbit.runtime import choose_runtime
-from nunbit.values import Setting
+from nunbit.values import Setting, parse_budget
 
 
 def train(
@@ -45,6 +47,7 @@ def train(
     *,
     data: str | Path | None = None,
     model: str | None = None,
+    budget: str | None = None,
     run_dir: str | Path | None = None,
     tensorboard: bool = False,
     quiet: bool = False,
@@ -56,6 +59,8 @@ def train(
         recipe: a name, a whole `RunConfig`, or None for the default.
         data: a known name, folder, .csv or parquet in place of the recipe's.
         model: a network in place of the recipe's.
+        budget: time for all of it, such as 60s or 10m: chooses the number of updates and, where no
+            recipe and no model is named, the network; see `nunbit.planning`.
         run_dir: a new folder; by default the next free one under ./runs.
         tensorboard: also write TensorBoard events into the run folder.
         quiet: print nothing.
@@ -65,10 +70,16 @@ def train(
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
     """
+    seconds = None if budget is None else parse_budget(budget)
+    if budget is not None and recipe is None and model is None:
+        recipe = budget_config("digits" if data is None else absolute(str(data)))
     config = asked_config(recipe, data, model, settings)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     display = Display(quiet=quiet)
-    return train_run(config, folder, display, write_report, tensorboard=tensorboard)
+    read: Read = read_dataset
+    if seconds is not None:
+        config, read = planned(config, seconds, display)
+    return train_run(config, folder, display, write_report, read, tensorboard=tensorboard)
 
 
 def lr_find(

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from nunbit.config import RunConfig
+from nunbit.data.pictures import ImageSet
 from nunbit.data.splits import Dataset
 from nunbit.decision import Decision, fit_decision
 from nunbit.evaluation import Outputs, collect_logits, collect_outputs
@@ -21,8 +23,8 @@ class Conclusion:
 
     train: Metrics
     test: Metrics
-    train_logits: Tensor
-    """float32 (N, K)."""
+    train_logits: Tensor | None
+    """float32 (N, K); None where only some training pictures were measured."""
     test_logits: Tensor
     decision: Decision | None
     """None where every picture is answered (`eval.max_error` 0)."""
@@ -45,11 +47,13 @@ def conclude(
         head: fitted last layer of a network that was not trained after that; its known features
             are not computed again.
     """
+    measured = dataset.train if head is not None else _measured_train(dataset.train, config)
 
     def outputs(part: str) -> Outputs:
         if head is not None:
             return head.outputs(part)
-        arguments = (getattr(dataset, part).images, dataset.preprocess, runtime)
+        pictures: ImageSet = measured if part == "train" else getattr(dataset, part)
+        arguments = (pictures.images, dataset.preprocess, runtime)
         if config.eval.max_error:
             return collect_outputs(model, *arguments, config.eval.batch_size)
         return Outputs(collect_logits(model, *arguments, config.eval.batch_size))
@@ -65,12 +69,20 @@ def conclude(
         verdicts = None if decision is None else decision.verdicts(test)
     names = dataset.class_names
     return Conclusion(
-        train=measure(train.logits, dataset.train.labels, names),
+        train=measure(train.logits, measured.labels, names),
         test=measure(test.logits, dataset.test.labels, names, verdicts),
-        train_logits=train.logits,
+        train_logits=train.logits if len(measured) == len(dataset.train) else None,
         test_logits=test.logits,
         decision=decision,
     )
+
+
+def _measured_train(pictures: ImageSet, config: RunConfig) -> ImageSet:
+    """Return the training pictures that are measured: all, or some at equal distances."""
+    most = config.eval.train_pictures
+    if not most or len(pictures) <= most:
+        return pictures
+    return pictures.select(torch.arange(most) * len(pictures) // most)
 
 
 def describe_promise(decision: Decision) -> str:

@@ -10,199 +10,18 @@ import json
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.language import tr
-from nunbit.values import Interval, Setting, is_plain, literal, typed
+from nunbit.sections import DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig, require
+from nunbit.values import Setting, literal, typed
 
+__all__ = [
+    "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RunConfig", "TrainConfig",
+    "describe_settings", "section_fields",
+]  # fmt: skip  # a list of words
 FORMAT_VERSION = 1
-
-
-def _require(ok: bool, name: str, value: object, allowed: str) -> None:
-    if not ok:
-        shown = f"{value!r:.200}"  # a configuration from elsewhere may hold anything
-        raise UsageError(
-            "{name} is {shown}; allowed: {allowed}", name=name, shown=shown, allowed=allowed
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataConfig:
-    """Which pictures, how they are split, resized, normalised and augmented."""
-
-    source: str = "digits"
-    """A known name (digits, mnist, fashion-mnist, cifar10, birds), a folder, a .csv, a parquet."""
-    size: int = 0
-    """Side in pixels that pictures are resized to; 0 keeps the set's own up to 64."""
-    channels: int = 0
-    """1 for grey, 3 for colour; 0 keeps what the set is (3 for files)."""
-    resize: Literal["crop", "squash", "pad"] = "crop"
-    """How other shapes become square: cut the centre, ignore the aspect ratio, or add borders."""
-    val_fraction: float = 0.1
-    """Share of the training pictures kept for selection; 0 trains on all and selects nothing."""
-    test_fraction: float = 0.2
-    """Share of all pictures held out as test, where the source has no test split of its own."""
-    split_seed: int = 0
-    """Seed of the splits; apart from train.seed, so that several seeds share one test set."""
-    normalize: Literal["train", "half", "none"] = "train"
-    """Mean and std: of the training split, 0.5 and 0.5, or none (pixels in [0, 1] as they are)."""
-    flip: bool = False
-    """Mirror a random half of the training pictures left to right."""
-    shift_pixels: int = 0
-    """Largest random shift of training pictures in each direction, filled by reflection."""
-    zoom: float = 0.0
-    """Largest random enlargement of training pictures (0.3: up to 1.3 times)."""
-    light: float = 0.0
-    """Largest random change of brightness and contrast of training pictures (0.2: 20 %)."""
-    skip_bad: bool = False
-    """Leave unreadable pictures out (and list them) where the default refuses to start."""
-    group_duplicates: bool = False
-    """Keep pictures that look alike (near duplicates) on one side of the splits made here."""
-    overrides: str = ""
-    """A .csv (path,action,label) of pictures to drop or relabel, as `nunbit doctor` proposes."""
-
-    def __post_init__(self) -> None:
-        _require(
-            bool(self.source), "data.source", self.source, tr("a name, folder, .csv or parquet")
-        )
-        _require(0 <= self.size <= 1024, "data.size", self.size, tr("0 to 1024 pixels"))
-        _require(self.channels in (0, 1, 3), "data.channels", self.channels, "0, 1 or 3")
-        _require(
-            0 <= self.split_seed < 2**63 - 1, "data.split_seed", self.split_seed, "0 to 2^63 - 2"
-        )
-        _require(0 <= self.val_fraction < 0.9, "data.val_fraction", self.val_fraction, "0 to 0.9")
-        _require(0 < self.test_fraction < 0.9, "data.test_fraction", self.test_fraction, "0 to 0.9")
-        _require(0 <= self.shift_pixels <= 64, "data.shift_pixels", self.shift_pixels, "0 to 64")
-        _require(0 <= self.zoom <= 1, "data.zoom", self.zoom, "0 to 1")
-        _require(0 <= self.light <= 1, "data.light", self.light, "0 to 1")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig:
-    """Which network, and the options of its builder."""
-
-    name: str = "cnn"
-    """A registered network (`nunbit models`), or timm:NAME, or torchvision:NAME."""
-    args: Mapping[str, Setting] = field(default_factory=dict)
-    """Options of the builder by name; on the command line --model.width 32."""
-    init: Literal["own", "xavier", "kaiming", "normal"] = "own"
-    """Initial weights of convolutions and linear layers: the network's own, or a method by name."""
-    weights: str = ""
-    """Weights to start from: pretrained (those of timm or torchvision) or a file; "" is random."""
-    head: Literal["random", "logistic"] = "random"
-    """Initial last layer: random, or a logistic regression on the training pictures' features."""
-    freeze: str = ""
-    """Layers that do not train, by dotted name with *, separated by commas: conv1,blocks.*"""
-
-    def __post_init__(self) -> None:
-        _require(isinstance(self.name, str), "model.name", self.name, tr("the name of a network"))
-        _require(
-            isinstance(self.args, Mapping), "model.args", self.args, tr("an object of options")
-        )
-        for key, value in self.args.items():
-            is_name = isinstance(key, str) and key.isidentifier() and len(key) <= 100
-            _require(is_name, tr("an option of the model"), key, tr("a name such as width"))
-            _require(
-                is_plain(value), f"model.{key}", value, tr("a number up to 100000, text or truth")
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimConfig:
-    """How weights are updated."""
-
-    name: Literal["sgd", "adam", "adamw"] = "adamw"
-    """The optimizer."""
-    lr: float = 3e-3
-    """Peak learning rate."""
-    momentum: float = 0.0
-    """Momentum of SGD, in [0, 1); Nesterov's form is used where it is above 0."""
-    weight_decay: float = 0.0
-    """Decay of weights (not of biases and norms), as the optimizer defines it."""
-    l1: float = 0.0
-    """Factor of the sum of absolute weights that is added to the loss."""
-    l2: float = 0.0
-    """Factor of the sum of squared weights that is added to the loss."""
-    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
-    """Learning rate over the run."""
-    warmup_fraction: float = 0.2
-    """Share of the steps in which onecycle rises to the peak."""
-    layer_decay: float = 1.0
-    """Factor of the learning rate from each block to the one before it; 1 treats all alike."""
-
-    def __post_init__(self) -> None:
-        _require(0 < self.lr <= 100, "optim.lr", self.lr, tr("above 0, at most 100"))
-        _require(0 <= self.momentum < 1, "optim.momentum", self.momentum, tr("0 to below 1"))
-        _require(
-            0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, tr("above 0, to 1")
-        )
-        for name in ("weight_decay", "l1", "l2"):
-            value = getattr(self, name)
-            _require(0 <= value <= 10, f"optim.{name}", value, "0 to 10")
-        _require(
-            0 < self.warmup_fraction < 1,
-            "optim.warmup_fraction",
-            self.warmup_fraction,
-            tr("above 0, below 1"),
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """How long, in which batches, on what."""
-
-    epochs: int = 20
-    """Passes over the training pictures; 0 stops after the head (model.head logistic)."""
-    batch_size: int = 64
-    """Pictures per update."""
-    seed: int = 0
-    """Seed of initial weights, order, augmentation and dropout."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes (arXiv 1512.00567)."""
-    patience: int = 0
-    """Stop after so many epochs without a better validation result; 0 never stops early."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto takes bf16 where the hardware multiplies it (CUDA, AMX) and fp32 elsewhere."""
-    threads: int = 0
-    """CPU threads; 0 takes one per core that this process may use."""
-    checkpoint_every: str = "30s"
-    """Time or updates between two checkpoints: 30s, 5m, 1h, 200steps, off (one at the end)."""
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.epochs <= 100_000, "train.epochs", self.epochs, "0 to 100000")
-        _require(2 <= self.batch_size <= 65_536, "train.batch_size", self.batch_size, "2 to 65536")
-        _require(0 <= self.seed < 2**63, "train.seed", self.seed, "0 to 2^63 - 1")
-        _require(
-            0 <= self.label_smoothing < 1,
-            "train.label_smoothing",
-            self.label_smoothing,
-            tr("0 to below 1"),
-        )
-        _require(self.patience >= 0, "train.patience", self.patience, tr("0 or more epochs"))
-        _require(0 <= self.threads <= 1024, "train.threads", self.threads, "0 to 1024")
-        try:
-            Interval.parse(self.checkpoint_every)
-        except ValueError:
-            allowed = tr("30s, 5m, 1h, 200steps or off")
-            _require(False, "train.checkpoint_every", self.checkpoint_every, allowed)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvalConfig:
-    """How the finished model is measured."""
-
-    batch_size: int = 256
-    """Pictures per forward pass; the result does not depend on it but for rounding."""
-    max_error: float = 0.0
-    """Share of the given labels that may be wrong (0.02): a picture is declined as unsure or as
-    none of the classes where validation asks for it; 0 answers every picture."""
-
-    def __post_init__(self) -> None:
-        _require(1 <= self.batch_size <= 65_536, "eval.batch_size", self.batch_size, "1 to 65536")
-        _require(0 <= self.max_error <= 0.5, "eval.max_error", self.max_error, "0 to 0.5")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,11 +39,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         # The name becomes part of a folder's name.
         ok = self.recipe.isprintable() and 0 < len(self.recipe) <= 100 and self.recipe[0] != "."
-        _require(
+        require(
             ok, "recipe", self.recipe, tr("a name of up to 100 characters, without a first dot")
         )
         trains = self.train.epochs > 0 or self.model.head == "logistic"
-        _require(trains, "train.epochs", 0, tr("1 or more; 0 only with model.head logistic"))
+        require(trains, "train.epochs", 0, tr("1 or more; 0 only with model.head logistic"))
 
     def override(self, settings: Mapping[str, Setting]) -> "RunConfig":
         """Return a copy with fields replaced by dotted name.

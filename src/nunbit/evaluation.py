@@ -1,16 +1,21 @@
 """Logits of every picture, once, in eval mode: what all measuring starts from."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DivergedError
 from nunbit.models.stages import watched
 from nunbit.runtime import Runtime
+
+Views = Literal["one", "mirror", "shift"]
+SHIFT = 1  # pixels
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,12 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def collect_logits(
-    model: nn.Module, images: Tensor, preprocess: Preprocess, runtime: Runtime, batch_size: int
+    model: nn.Module,
+    images: Tensor,
+    preprocess: Preprocess,
+    runtime: Runtime,
+    batch_size: int,
+    views: Views = "one",
 ) -> Tensor:
     """Return logits (N, K) as float32 on the CPU, in the order of the pictures.
 
@@ -49,37 +59,55 @@ def collect_logits(
         preprocess: the one that the network was trained with.
         runtime: where and how to compute.
         batch_size: pictures per forward pass; the last pass takes what is left.
+        views: how many views of a picture are averaged; "one" is the picture itself.
 
     Raises:
         DivergedError: outputs that are not finite, which argmax would call class 0.
     """
-    return _collect(model, images.split(batch_size), preprocess, runtime, with_stages=False).logits
+    parts = []
+    with eval_mode(model), torch.inference_mode(), runtime.autocast():
+        for batch in images.split(batch_size):
+            x = preprocess.normalize(batch.to(runtime.device))
+            seen = [model(view).float() for view in _views(x, views)]
+            parts.append(torch.stack(seen).mean(0).cpu())
+    return _finite(torch.cat(parts))
 
 
 def collect_outputs(
     model: nn.Module, images: Tensor, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> Outputs:
-    """Return logits with what the stages saw; otherwise as `collect_logits`."""
-    return _collect(model, images.split(batch_size), preprocess, runtime, with_stages=True)
-
-
-def _collect(
-    model: nn.Module,
-    batches: Iterable[Tensor],
-    preprocess: Preprocess,
-    runtime: Runtime,
-    *,
-    with_stages: bool,
-) -> Outputs:
+    """Return logits of one view with what the stages saw; otherwise as `collect_logits`."""
     logits, stages = [], []
-    watching = watched(model) if with_stages else nullcontext()
-    with eval_mode(model), torch.inference_mode(), runtime.autocast(), watching as sight:
-        for batch in batches:
+    with (
+        eval_mode(model),
+        torch.inference_mode(),
+        runtime.autocast(),
+        watched(model) as sight,
+    ):
+        for batch in images.split(batch_size):
             x = preprocess.normalize(batch.to(runtime.device))
             logits.append(model(x).float().cpu())
-            if sight is not None:
-                stages.append([stage.float().cpu() for stage in sight.stages()])
-    logits_NK = torch.cat(logits)
+            stages.append([stage.float().cpu() for stage in sight.stages()])
+    return Outputs(_finite(torch.cat(logits)), tuple(map(torch.cat, zip(*stages, strict=True))))
+
+
+def _finite(logits_NK: Tensor) -> Tensor:
     if not logits_NK.isfinite().all():
         raise DivergedError("the network's outputs are not finite; its weights are unusable")
-    return Outputs(logits_NK, tuple(map(torch.cat, zip(*stages, strict=True))))
+    return logits_NK
+
+
+def _views(x: Tensor, views: Views) -> list[Tensor]:
+    """Return views of pictures x (B, C, H, W) of the same shape.
+
+    "mirror" adds the mirrored picture; "shift" both of these also moved by a pixel up and left, and
+    down and right (the six views of arXiv 2404.00498, 3.5).
+    """
+    if views == "one":
+        return [x]
+    if views == "mirror":
+        return [x, x.flip(3)]
+    height, width = x.shape[2:]
+    padded = F.pad(x, (SHIFT,) * 4, "reflect")
+    moved = [padded[:, :, i : i + height, i : i + width] for i in (0, 2 * SHIFT)]
+    return [view for shown in (x, *moved) for view in (shown, shown.flip(3))]

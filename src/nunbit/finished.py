@@ -7,13 +7,22 @@ from typing import Any
 from torch import Tensor
 
 from nunbit.bundle import MODEL_FILE, Classifier
-from nunbit.config import RunConfig
+from nunbit.config import EvalConfig, RunConfig
+from nunbit.data.pictures import ImageSet
 from nunbit.data.splits import Dataset
-from nunbit.metrics import Metrics
+from nunbit.metrics import Metrics, measure
 from nunbit.models.summary import count_parameters
 from nunbit.runtime import Runtime, versions
 from nunbit.start import describe_start
 from nunbit.training.loop import EpochResult
+
+
+def measure_views(classifier: Classifier, pictures: ImageSet, config: EvalConfig) -> Metrics | None:
+    """Measure pictures in several views each, if `eval.views` asks for it; a figure of its own."""
+    if config.views == "one":
+        return None
+    logits = classifier.logits(pictures.images, config.batch_size, config.views)
+    return measure(logits, pictures.labels, classifier.class_names)
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,11 @@ class Finished:
     """float32 (N, K)."""
     train_logits: Tensor | None = None
     """float32 (N, K), of the training pictures; None leaves suspicious labels out of the report."""
-
-    head_seconds: float = 0.0
-    """Wall time of fitting the last layer before the first epoch, features included."""
+    start_seconds: float = 0.0
+    """Wall time before the first epoch: choosing the precision, building the network, whitening,
+    fitting the last layer."""
+    views: Metrics | None = None
+    """Of the test pictures, each seen in several views (`eval.views`)."""
 
     @property
     def parameters(self) -> int:
@@ -45,8 +56,8 @@ class Finished:
 
     @property
     def seconds(self) -> float:
-        """Wall time of training with validation, over all parts of a resumed run."""
-        return self.head_seconds + sum(epoch.seconds for epoch in self.epochs)
+        """Wall time of training with its start and validation, over all parts of a resumed run."""
+        return self.start_seconds + sum(epoch.seconds for epoch in self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as `nunbit train --json` prints it."""
@@ -71,6 +82,7 @@ class Finished:
                 "n": self.test.n,
                 "ci95": list(self.test.ci95),
             },
+            **({"test_views": self._views()} if self.views else {}),
             **self._decision(),
             "model_file": str(self.run_dir / MODEL_FILE),
         }
@@ -81,6 +93,15 @@ class Finished:
         if decision is None or answers is None:
             return {}
         return {"decision": {**decision.to_dict(), "test": asdict(answers)}}
+
+    def _views(self) -> dict[str, Any]:
+        assert self.views is not None
+        return {
+            "views": self.config.eval.views,
+            "accuracy": self.views.accuracy,
+            "n": self.views.n,
+            "ci95": list(self.views.ci95),
+        }
 
     def record(self) -> dict[str, Any]:
         """Return the body of `result.json`."""

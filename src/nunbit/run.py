@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from nunbit.data.splits import Dataset
 from nunbit.errors import DivergedStepError, StoppedError
 from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
-from nunbit.finished import Finished
+from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
 from nunbit.liveline import Sums
 from nunbit.metrics import Metrics
@@ -47,6 +48,7 @@ from nunbit.training.check import dead_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
+from nunbit.training.tempo import settle_precision
 from nunbit.values import Interval
 
 Publish = Callable[[Finished], object]
@@ -82,9 +84,12 @@ def train_run(
     with claim_new(run_dir), stop_requests() as stop:
         remove_litter(run_dir)
         runtime = choose_runtime(config.train)
-        config = _resolved(config, runtime)
         dataset = read(config, runtime, display, stop)
+        began = time.perf_counter()
+        runtime = fastest_runtime(config, dataset, runtime)
+        config = _resolved(config, runtime)
         training = _new_training(config, dataset, runtime, run_dir)
+        training.start_seconds = time.perf_counter() - began
         write_beginning(run_dir, config, dataset)
         if tensorboard:
             make_folder(run_dir / EVENTS)
@@ -137,6 +142,8 @@ class _Training:
     history: list[EpochResult]
     run_dir: Path
     start: Start
+    start_seconds: float = 0.0
+    """Wall time before the first epoch."""
     head: HeadStart | None = None
     """Fitted in this process; None after a resume, and where the head is random."""
 
@@ -201,10 +208,10 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
         decision=end.decision,
     )
     classifier.save(run_dir / MODEL_FILE)
-    seconds = training.head.seconds if training.head else 0.0
+    views = measure_views(classifier, dataset.test, config.eval)
     return Finished(
         run_dir, config, runtime, dataset, classifier, tuple(training.history), kept,
-        end.train, end.test, end.test_logits, end.train_logits, seconds,
+        end.train, end.test, end.test_logits, end.train_logits, training.start_seconds, views,
     )  # fmt: skip  # one name a line would take ten
 
 
@@ -212,7 +219,7 @@ def _train(training: _Training, events: Events, stop: StopRequest, display: Disp
     """Run the epochs that are left: log, show and save each, and stop early if it is due."""
     state, config, history = training.state, training.config, training.history
     log = EpochLog(training.run_dir, history, display)
-    steps = config.train.epochs * training.loader.steps_per_epoch
+    steps = training.loader.total_steps
     try:
         with display.live(steps, lambda: Sums(state.step, *state.sums.tolist())) as follow:
             epochs = _epochs(training, follow, stop, display)
@@ -270,6 +277,15 @@ def _batch_names(training: _Training) -> str:
     )
 
 
+def fastest_runtime(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Runtime:
+    """Return the runtime in whose precision the network of a run trains faster here."""
+    if config.train.precision != "auto" or not config.train.epochs:
+        return runtime
+    model = build_start(config, dataset, runtime).model
+    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+    return settle_precision(model, loader, runtime)
+
+
 def _resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
     """Return the settings with what the machine chose, so that the run can be repeated."""
     train = replace(
@@ -285,6 +301,7 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
     """Fit the last layer before the first epoch, and say what that took."""
     track = stoppable(display, stop)
     head = fit_start(training.start, training.dataset, training.runtime, track)
+    training.start_seconds += head.seconds
     known = sum(len(view.features) for view in head.views.values()) - head.computed
     display.say(
         tr(

@@ -34,21 +34,24 @@ class Runtime:
 
     def describe(self) -> str:
         """Return the machine in a few words for the header of a run."""
-        threads = f", {self.threads} threads" if self.device.type == "cpu" else ""
-        return f"{self.precision} on {self.device}{threads}, NHWC"
+        if self.device.type != "cpu":
+            return f"{self.precision} on {self.device}, NHWC"
+        where = _bf16_instructions() if self.precision == "bf16" else ""
+        return f"{self.precision} on {where or 'cpu'}, NHWC, {self.threads} threads"
 
 
 def choose_runtime(config: TrainConfig) -> Runtime:
     """Choose the device, precision and threads that the settings leave to the machine.
 
+    An automatic precision is fp32 here; whether bf16 is faster depends on the network, and
+    `nunbit.training.tempo` measures it.
+
     Raises:
         UsageError: a device that this machine or torch build does not have.
     """
     device = _device(config.device)
-    threads = config.threads or _usable_cores()
-    if config.precision == "auto":
-        return Runtime(device, "bf16" if _multiplies_bf16(device) else "fp32", threads)
-    return Runtime(device, config.precision, threads)
+    precision = "fp32" if config.precision == "auto" else config.precision
+    return Runtime(device, precision, config.threads or _usable_cores())
 
 
 def _device(name: str) -> torch.device:
@@ -74,12 +77,24 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
-    """Return whether bf16 is faster than fp32: AVX512-BF16 without AMX was not measured."""
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether the hardware has instructions for bf16, so that it may be faster than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # not public in torch 2.6 to 2.14
-    return device.type == "cpu" and amx is not None and bool(amx())
+    return bool(_bf16_instructions())
+
+
+def _bf16_instructions() -> str:
+    """Return the name of the CPU's instructions for bf16; empty where it has none."""
+    # Neither question is public in torch 2.6 to 2.14; a build that lacks them gets fp32.
+    for name, question in (
+        ("AMX", "_is_amx_tile_supported"),
+        ("AVX512-BF16", "_is_avx512_bf16_supported"),
+    ):
+        ask = getattr(torch.cpu, question, None)
+        if ask is not None and ask():
+            return name
+    return ""
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
-from nunbit.evaluation import Outputs
+from nunbit.evaluation import Outputs, eval_mode
 from nunbit.features import FeatureSource, View, features_of
 from nunbit.language import tr
+from nunbit.models.base import Network
 from nunbit.models.catalog import find_entry
 from nunbit.models.freeze import freeze
 from nunbit.models.head import reset_head
@@ -25,6 +26,7 @@ from nunbit.runtime import Runtime, limited_threads, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.zoo import load_pretrained
 
+PREPARE_PICTURES = 2000  # enough for second moments of patches: hundreds of them in each picture
 PRETRAINED = "pretrained"  # the word in `model.weights` for the zoo's own
 
 
@@ -115,8 +117,27 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
             initialize(model, settings.init)
     if settings.freeze:
         freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
+    if config.data.small_size:
+        _require_size(model, dataset.preprocess, config.data.small_size)
+    if isinstance(model, Network) and not settings.weights:
+        model.prepare(dataset.preprocess.normalize(dataset.train.images[:PREPARE_PICTURES]))
     model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     return Start(model, origin)
+
+
+def _require_size(model: nn.Module, preprocess: Preprocess, side: int) -> None:
+    """Refuse a first size that the network cannot take: many are built for one size.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(torch.zeros(1, preprocess.channels, side, side))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            "the network cannot take pictures of {side} pixels: set data.small_size to 0", side=side
+        ) from error
 
 
 def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) -> HeadStart:

@@ -12,6 +12,7 @@ from nunbit.errors import UsageError, did_you_mean
 from nunbit.language import tr
 
 Setting = str | int | float | bool | Path | None
+LONGEST_SECONDS = 1000 * 3600.0  # of a budget
 MAX_OPTION = 100_000  # of a number among the options of a network
 
 
@@ -42,6 +43,24 @@ class Interval:
         if not 0 < seconds < math.inf:
             raise ValueError(text)
         return Interval(seconds=seconds)
+
+
+def parse_budget(text: str) -> float:
+    """Return seconds of a time such as 90s, 10m or 1h.
+
+    Raises:
+        UsageError: it is no such time, or below a second.
+    """
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 1 <= seconds <= LONGEST_SECONDS:
+        raise UsageError(
+            "budget is {value!r}; allowed: a time of 1s to 1000h, such as 90s or 10m", value=text
+        )
+    return seconds
 
 
 def literal(value: Setting) -> Setting:

@@ -1,5 +1,6 @@
 """Commands that train: `nunbit train` and `nunbit resume`."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,11 +9,15 @@ from cyclopts import Parameter
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.errors import MissingInputError, UsageError
 from nunbit.language import mark, tr
+from nunbit.values import parse_budget
+
+BEGAN = time.perf_counter()  # commands are imported when the process starts
 
 TRAIN = mark("""Examples:
   nunbit train                        digits, in seconds
   nunbit train birds/net              the texts' network, bird or airplane
   nunbit train --data photos/         a folder with one folder per class
+  nunbit train --data photos/ --budget 60s    the best that a minute allows
   nunbit train birds/net --train.epochs 5 --optim.lr 0.02
   nunbit train --config runs/digits-cnn/config.json
 
@@ -28,6 +33,7 @@ def train(
     *,
     data: str | None = None,
     model: str | None = None,
+    budget: str | None = None,
     run_dir: Path | None = None,
     config: Path | None = None,
     skip_bad: Annotated[bool, Parameter(negative="")] = False,
@@ -42,6 +48,7 @@ def train(
         recipe: A named run (`nunbit recipes`).
         data: A known name, a folder of class folders, a .csv (path,label) or parquet.
         model: A network (`nunbit models`), timm:NAME or torchvision:NAME.
+        budget: Time for all of it (60s, 10m): chooses network and length for this machine.
         run_dir: A new folder for the run; the default is the next free one under runs/.
         config: The config.json of a run, to repeat it.
         skip_bad: Leave out unreadable pictures and list them.
@@ -67,6 +74,7 @@ def train(
         chosen,
         data=data,
         model=model,
+        budget=None if budget is None else _left(budget),
         run_dir=run_dir,
         tensorboard=tensorboard,
         quiet=output.quiet,
@@ -96,6 +104,7 @@ def result_lines(result: dict[str, Any]) -> list[str]:
     """Say how a training ended: the accuracy, the report, and what to do next."""
     test, run_dir = result["test"], Path(result["run_dir"])
     low, high = test["ci95"]
+    views = result.get("test_views")
     return [
         tr(
             "test accuracy {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
@@ -107,9 +116,26 @@ def result_lines(result: dict[str, Any]) -> list[str]:
             training=result["train"]["accuracy"],
             seconds=result["seconds"],
         ),
+        *([_views_line(views)] if views else []),
         tr("report: {path}", path=run_dir / "report.html"),
         tr("next:   nunbit predict {run_dir} IMAGE...", run_dir=run_dir),
     ]
+
+
+def _left(budget: str) -> str:
+    """Return what is left of a budget after the start of this process and its imports."""
+    return f"{max(1.0, parse_budget(budget) - (time.perf_counter() - BEGAN))}s"
+
+
+def _views_line(views: dict[str, Any]) -> str:
+    low, high = views["ci95"]
+    return tr(
+        "mean over views ({views}) {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})",
+        views=views["views"],
+        accuracy=views["accuracy"],
+        low=low,
+        high=high,
+    )
 
 
 def _read_text(path: Path) -> str:

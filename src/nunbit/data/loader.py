@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nunbit.config import RunConfig
@@ -27,6 +28,18 @@ class TrainLoader:
         """Number of batches; a last batch of one picture is left out (see `_starts`)."""
         return len(self._starts())
 
+    @property
+    def total_steps(self) -> int:
+        """Number of updates in the whole run; `train.max_steps` may end it inside an epoch."""
+        steps, most = self.config.train.epochs * self.steps_per_epoch, self.config.train.max_steps
+        return min(steps, most) if most else steps
+
+    @property
+    def small_steps(self) -> int:
+        """Number of updates at the start of a run whose pictures are shown smaller."""
+        data = self.config.data
+        return round(data.small_fraction * self.total_steps) if data.small_size else 0
+
     def order(self, epoch: int) -> Tensor:
         """Return the permutation (N,) in which pictures are shown in an epoch."""
         seed = derive_seed(self.config.train.seed, "order", epoch)
@@ -46,11 +59,13 @@ class TrainLoader:
             first_step: batches to leave out at the start, when a run goes on inside an epoch.
         """
         order, size = self.order(epoch), self.config.train.batch_size
-        for start in self._starts()[first_step:]:
+        for step, start in list(enumerate(self._starts()))[first_step:]:
             indices = order[start : start + size]
             images = self.pictures.images[indices]
             images = augment(images, self.config.data, self.config.train.seed, epoch, indices)
             x = self.preprocess.normalize(images.to(self.device, non_blocking=True))
+            if epoch * self.steps_per_epoch + step < self.small_steps:
+                x = shrink(x, self.config.data.small_size)
             yield x, self.pictures.labels[indices].to(self.device, non_blocking=True)
 
     def _starts(self) -> list[int]:
@@ -62,3 +77,14 @@ class TrainLoader:
         count, size = len(self.pictures), self.config.train.batch_size
         starts = list(range(0, count, size))
         return starts[:-1] if len(starts) > 1 and count - starts[-1] == 1 else starts
+
+
+def shrink(x: Tensor, side: int) -> Tensor:
+    """Return pictures x (B, C, H, W) as (B, C, side, side), if they are larger.
+
+    Training on small pictures first is an idea of fast.ai's (J. Howard, 2018); the network must
+    pool over whatever is left at its end.
+    """
+    if min(x.shape[2:]) <= side:
+        return x
+    return F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)

@@ -26,7 +26,6 @@ PROBE_PICTURES = 16
 HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thousand pictures
 UPDATE_COST = 3.5  # forward passes that forward, backward and update take together
 EPOCHS = (3, 12)  # fewer change little, more overfit a few thousand pictures
-LONGEST_SECONDS = 3_600_000
 MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
 RESERVE = 0.85  # of the budget that estimates may fill
 
@@ -43,24 +42,6 @@ class Probe:
     """Pictures whose features are not in the cache, at least."""
     seconds: float
     """Estimate for reading, features, the last layer and measuring."""
-
-
-def parse_budget(text: str) -> float:
-    """Return seconds of a time such as 90s, 10m or 1h.
-
-    Raises:
-        UsageError: it is no such time, or below a second.
-    """
-    number, unit = text[:-1], text[-1:]
-    try:
-        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
-    except (ValueError, KeyError):
-        seconds = 0.0
-    if not 1 <= seconds <= LONGEST_SECONDS:
-        raise UsageError(
-            "budget is {value!r}; allowed: a time of 1s to 1000h, such as 90s or 10m", value=text
-        )
-    return seconds
 
 
 def finetune_config(source: str, model: str, weights: str) -> RunConfig:

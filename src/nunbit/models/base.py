@@ -25,6 +25,13 @@ class Network(nn.Module):
         super().__init__()
         self.num_classes, self.num_features = num_classes, num_features
 
+    def prepare(self, x: Tensor) -> None:
+        """Take what the network wants to know of the data; called once, before the first update.
+
+        Args:
+            x: some training pictures (B, C, H, W), normalised.
+        """
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Return features (B, F) of pictures x (B, C, H, W)."""
         raise NotImplementedError

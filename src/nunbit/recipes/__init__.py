@@ -27,6 +27,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "cifar10/alexnet": cifar10.alexnet,
     "cifar10/resnet18": cifar10.resnet18,
     "cifar10/resnet34": cifar10.resnet34,
+    "cifar10/speed": cifar10.speed,
     "imagenet/alexnet": imagenet.alexnet,
     "photos/cnn": photos.cnn,
 }

@@ -16,7 +16,7 @@ from nunbit.data.pictures import ImageSet
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError, UsageError
-from nunbit.finished import Finished
+from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
 from nunbit.metrics import measure
 from nunbit.progress import Display
@@ -54,7 +54,7 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
         batch_size, names = config.eval.batch_size, dataset.class_names
         train_logits, _ = _logits(classifier, dataset.train, batch_size, display)
         test_logits, verdicts = _logits(classifier, dataset.test, batch_size, display)
-        # Fitting the last layer to features is timed apart; only runs from other weights do that.
+        # What came before the first epoch is in the total alone.
         other_seconds = result["seconds"] - sum(epoch.seconds for epoch in epochs)
         finished = Finished(
             run_dir=run_dir,
@@ -68,7 +68,8 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
             test=measure(test_logits, dataset.test.labels, names, verdicts),
             test_logits=test_logits,
             train_logits=train_logits,
-            head_seconds=max(0.0, other_seconds) if "strategy" in result else 0.0,
+            start_seconds=max(0.0, other_seconds),
+            views=measure_views(classifier, dataset.test, config.eval),
         )
         now, recorded = finished.test.accuracy, result["test"]["accuracy"]
         if now != recorded:
@@ -113,11 +114,10 @@ def _records(run_dir: Path) -> tuple[dict[str, Any], tuple[EpochResult, ...]]:
 
 
 def _classifier(run_dir: Path, runtime: Runtime) -> Classifier:
-    """Load the model of a run as its training used it: on its device and in its memory format."""
+    """Load the model of a run as its training used it: on its device, in its precision."""
     stored = load_classifier(run_dir)
-    module = stored.module.to(memory_format=torch.channels_last)
     known = (stored.class_names, stored.preprocess, stored.card, runtime)
-    return Classifier(module, *known, decision=stored.decision)
+    return Classifier(stored.module, *known, decision=stored.decision)
 
 
 def _runtime(config: RunConfig, display: Display) -> Runtime:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,15 +73,16 @@ def fit(
             and between two updates to save the state or to raise.
     """
     config = loader.config
-    plan = Plan(config, runtime, config.train.epochs * loader.steps_per_epoch)
-    while state.epoch < config.train.epochs:
+    plan = Plan(config, runtime, loader.total_steps)
+    while state.step < plan.total_steps:
         with limited_threads(runtime.threads):
             last = time.perf_counter()
             state.model.train()
             first = state.step_in_epoch
             label = f"epoch {state.epoch + 1}/{config.train.epochs}"
-            batches = loader.batches(state.epoch, first)
-            for x, y in watch(batches, loader.steps_per_epoch - first, label):
+            count = min(loader.steps_per_epoch - first, plan.total_steps - state.step)
+            batches = islice(loader.batches(state.epoch, first), count)
+            for x, y in watch(batches, count, label):
                 train_step(state, x, y, plan)
                 now = time.perf_counter()
                 state.seconds_in_epoch, last = state.seconds_in_epoch + now - last, now

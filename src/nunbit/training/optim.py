@@ -7,6 +7,7 @@ from torch import nn
 
 from nunbit.config import OptimConfig
 from nunbit.models.freeze import require_trainable
+from nunbit.training.muon import Muon
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -22,6 +23,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         UsageError: every parameter is frozen.
     """
     require_trainable(model)
+    if config.name == "muon":
+        return _build_muon(model, config)
     trainable = [p for p in model.parameters() if p.requires_grad]
     blocks = _blocks(model) if config.layer_decay < 1 else [trainable]
     groups: list[dict[str, Any]] = []
@@ -39,6 +42,30 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         )
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=config.lr, fused=fused)
+
+
+# Rates of the weights that are no convolutions' over `optim.lr`, and their momentum: those of
+# airbench (K. Jordan, 2024) over its 0.24.
+HEAD_SCALE, BIAS_SCALE, REST_MOMENTUM = 0.67 / 0.24, 0.053 / 0.24, 0.85
+
+
+def _build_muon(model: nn.Module, config: OptimConfig) -> Muon:
+    """Return Muon for convolutions without bias, SGD for linear layers and for biases and norms."""
+    parts: dict[str, list[nn.Parameter]] = {"conv": [], "head": [], "bias": []}
+    for module in model.modules():
+        is_free = isinstance(module, nn.Conv2d) and module.bias is None  # a norm follows
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad:
+                kind = "bias" if parameter.ndim == 1 else "conv" if is_free else "head"
+                parts[kind].append(parameter)
+    rest = {"momentum": REST_MOMENTUM}
+    decay = config.weight_decay  # not of convolutions, whose length is held
+    groups: list[dict[str, Any]] = [
+        {"params": parts["conv"], "orthogonal": True, "lr_scale": 1.0},
+        {"params": parts["head"], **rest, "weight_decay": decay, "lr_scale": HEAD_SCALE},
+        {"params": parts["bias"], **rest, "lr_scale": BIAS_SCALE},
+    ]
+    return Muon([group for group in groups if group["params"]], config.lr, config.momentum)
 
 
 def _blocks(model: nn.Module) -> list[list[nn.Parameter]]:

@@ -22,6 +22,9 @@ def lr_at(step: int, total_steps: int, config: OptimConfig) -> float:
     if config.schedule == "cosine":
         return config.lr * _cosine(1.0, 0.0, done)
     rise = config.warmup_fraction
+    if config.schedule == "linear":  # (step + 1) / (total + 1): no update has a rate of zero
+        done = (step + 1) / (total_steps + 1)
+        return config.lr * (done / rise if done < rise else (1 - done) / (1 - rise))
     if done < rise:
         return config.lr * _cosine(ONECYCLE_START, 1.0, done / rise)
     return config.lr * _cosine(1.0, ONECYCLE_END, (done - rise) / (1 - rise))

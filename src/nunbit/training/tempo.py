@@ -1,0 +1,81 @@
+"""Which precision is faster for this network on this machine: measured, in about a second.
+
+Whether bf16 pays depends on the network as much as on the processor: large convolutions gain twice
+and more, small ones lose what it costs to convert between the two. So both are tried, on a copy
+of the network that is thrown away. The choice is written into the run's settings, so that a
+repeated or resumed run computes the same.
+"""
+
+import copy
+import time
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor, nn
+
+from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
+from nunbit.runtime import Runtime, limited_threads, multiplies_bf16
+from nunbit.training.optim import build_optimizer
+from nunbit.training.state import TrainState
+from nunbit.training.step import Plan, train_step
+
+SECONDS = 1.2  # for all rounds after the first, which also warms up
+LEAST_GAIN = 1.1  # below it the exact precision stays: the clock is not surer than that
+PIXELS = 64 * 32 * 32  # in a batch; larger ones take longer and say the same
+LEAST_PICTURES = 8
+MAX_ROUNDS = 10
+
+Precision = Literal["fp32", "bf16"]
+
+
+def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> Runtime:
+    """Return `runtime` with the precision in which this network trains faster.
+
+    Only where the settings leave it to the machine and the hardware knows bf16; else `runtime`
+    comes back as it is.
+
+    Args:
+        model: on `runtime.device`; not changed.
+        loader: gives a batch of the run.
+        runtime: device and threads to time on.
+    """
+    if loader.config.train.precision != "auto" or not multiplies_bf16(runtime.device):
+        return runtime
+    x, y = next(loader.batches(0))
+    count = max(LEAST_PICTURES, PIXELS // (x.shape[2] * x.shape[3]))
+    contenders = [_Contender(model, loader.config, replace(runtime, precision=p)) for p in CHOICES]
+    with limited_threads(runtime.threads):
+        end = float("inf")
+        for number in range(MAX_ROUNDS):
+            for contender in contenders:
+                contender.update(x[:count], y[:count])
+            if number == 0:
+                end = time.perf_counter() + SECONDS
+            elif time.perf_counter() > end:
+                break
+    exact, short = (min(contender.seconds[1:]) for contender in contenders)
+    return replace(runtime, precision="bf16" if exact > LEAST_GAIN * short else "fp32")
+
+
+CHOICES: tuple[Precision, ...] = ("fp32", "bf16")
+
+
+class _Contender:
+    """A copy of the network that is trained in one precision against the clock."""
+
+    def __init__(self, model: nn.Module, config: RunConfig, runtime: Runtime) -> None:
+        # A rate this small cannot diverge: the loss is of no interest here.
+        still = replace(config.optim, lr=1e-9, schedule="constant")
+        twin = copy.deepcopy(model).train()
+        self.state = TrainState(twin, build_optimizer(twin, still))
+        self.state.sums = self.state.sums.to(runtime.device)
+        self.plan = Plan(replace(config, optim=still), runtime, total_steps=MAX_ROUNDS)
+        self.seconds: list[float] = []
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Do one update and note its seconds."""
+        start = time.perf_counter()
+        train_step(self.state, x, y, self.plan)
+        self.state.sums.tolist()  # waits for a GPU
+        self.seconds.append(time.perf_counter() - start)
