@@ -1,13 +1,16 @@
 """When not to answer: temperature, threshold, foreign pictures, and whole runs that decline."""
 
 import json
+import runpy
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import nunbit
@@ -26,7 +29,7 @@ from nunbit.models.stages import stage_names
 from nunbit.outliers import ACCEPTANCE, Gaussian, fit_familiar
 from nunbit.prediction import predicted
 from nunbit.reporting.render import NBSP
-from nunbit.runtime import choose_runtime
+from nunbit.runtime import choose_runtime, seeded
 from nunbit.storage import load_tensors, save_tensors
 
 
@@ -333,10 +336,6 @@ def test_a_flipped_byte_of_the_decision_is_seen(declining: Path) -> None:
 
 
 def test_a_finetuned_classifier_declines(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    from nunbit.runtime import seeded
-
     with seeded(0, "tiny"):
         network = build_model(
             "timm:test_efficientnet", num_classes=1000, in_channels=3, image_size=(160, 160)
@@ -353,3 +352,29 @@ def test_a_finetuned_classifier_declines(tmp_path: Path) -> None:
     stripes[::2] = 255
     assert clf.predict(stripes)[0].verdict == "foreign"
     assert isinstance(clf.module, nn.Module)
+
+
+def test_the_example_tells_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(__file__).parents[1] / "examples" / "unknown.py"
+    with seeded(0, "tiny"):
+        network = build_model(
+            "timm:test_efficientnet", num_classes=1000, in_channels=3, image_size=(160, 160)
+        )
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    small = partial(
+        nunbit.finetune, model="timm:test_efficientnet", weights=tmp_path / "w.safetensors",
+        data__size=48, strategy="head", threads=1,
+    )  # fmt: skip
+    monkeypatch.setattr(nunbit, "finetune", small)
+    data = write_classes(tmp_path / "data", 40)
+    stripes = np.zeros((64, 64, 3), dtype=np.uint8)
+    stripes[::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    main_of = runpy.run_path(str(file))["main"]
+    main_of(str(data), str(tmp_path / "stripes.png"), str(data / "red" / "000.png"))
+    lines = capsys.readouterr().out.splitlines()
+    assert "test pictures got a label; 0 wrong" in lines[-3]
+    assert lines[-2].endswith("stripes.png: not one of your classes")
+    assert "red" in lines[-1]

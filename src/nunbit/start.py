@@ -163,7 +163,12 @@ def describe_start(config: RunConfig) -> str:
     size = tr(" at {size} pixels", size=config.data.size) if config.data.size else ""
     words = f"{config.model.name}{size}, pretrained"
     if config.model.head == "logistic":
-        words += tr("; last layer by logistic regression on its features")
+        words += tr(
+            "; last layer by logistic regression on its features, each class counting the same"
+        )
     if config.train.epochs:
-        words += tr("; then {epochs} epochs of all layers", epochs=config.train.epochs)
+        words += tr(
+            "; then {epochs} epochs of all layers, each picture counting the same",
+            epochs=config.train.epochs,
+        )
     return words

@@ -26,6 +26,7 @@ PROBE_PICTURES = 16
 HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thousand pictures
 UPDATE_COST = 3.5  # forward passes that forward, backward and update take together
 EPOCHS = (3, 12)  # fewer change little, more overfit a few thousand pictures
+FEW = 50  # pictures a class, below which training all layers loses (docs/log.md)
 MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
 RESERVE = 0.85  # of the budget that estimates may fill
 
@@ -74,7 +75,8 @@ def choose_strategy(
     """Return the settings that use a budget best, and say why.
 
     The features of the largest size that fits are computed for every picture, and the last layer
-    is fitted on them. If time is left for three epochs, all layers are trained on from there.
+    is fitted on them. If time is left for three epochs, and there are not very few pictures, all
+    layers are trained on from there.
 
     Args:
         config: model, weights and data are chosen already; a size that is set stays.
@@ -96,6 +98,11 @@ def choose_strategy(
     chosen = config if probe.size == own.height else config.override({"data.size": probe.size})
     epoch = pictures * probe.forward_seconds * UPDATE_COST
     affordable = int((RESERVE * budget_seconds - probe.seconds) / epoch)
+    if wish == "auto" and pictures < FEW * len(source.class_names):
+        say(
+            tr("only the last layer: all layers overfit fewer than {few} pictures a class", few=FEW)
+        )
+        return chosen
     if wish == "head" or (wish == "auto" and affordable < EPOCHS[0]):
         say(tr("only the last layer: an epoch of all layers would take {epoch:.0f} s", epoch=epoch))
         return chosen
