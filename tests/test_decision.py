@@ -323,6 +323,10 @@ def test_forged_distances_are_refused(declining: Path, tmp_path: Path) -> None:
         nunbit.load(path)  # the older format knows no such tensors
     save_tensors(path, tensors, card)
     assert nunbit.load(path).decision is not None
+    wider = {**tensors, "outliers/0/mean": torch.ones(99), "outliers/0/axes": torch.ones(99, 1)}
+    save_tensors(path, {**wider, name: torch.ones(1)}, card)
+    with pytest.raises(DataError, match="not those of its network"):
+        nunbit.load(path).predict(np.zeros((8, 8), dtype=np.uint8))
 
 
 def test_a_flipped_byte_of_the_decision_is_seen(declining: Path) -> None:

@@ -14,11 +14,12 @@ Shapes: N pictures, C channels of a stage, R axes.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from nunbit.errors import DataError
 from nunbit.language import tr
 
 AXES = 64  # of a stage
@@ -58,11 +59,14 @@ class Gaussian:
         others = variances[: len(variances) - count].clamp_min(0)
         rest = (others.mean() if len(others) else variances.new_zeros(())) + ridge
         kept = variances[-count:].clamp_min(0) + ridge
-        parts = (mean, axes[:, -count:], kept, rest)
-        unscaled = cls(*(part.float().contiguous() for part in parts), scale=1.0)
-        return cls(
-            *(getattr(unscaled, f) for f in FIELDS), scale=max(LEAST, float(unscaled(x_NC).mean()))
+        unscaled = cls(
+            mean=mean.float(),
+            axes=axes[:, -count:].float().contiguous(),
+            variances=kept.float(),
+            rest=rest.float(),
+            scale=1.0,
         )
+        return replace(unscaled, scale=max(LEAST, float(unscaled(x_NC).mean())))
 
     def __call__(self, x_NC: Tensor) -> Tensor:
         """Return squared distances (N,), 1 on average over the training pictures."""
@@ -83,7 +87,14 @@ class Familiar:
     """Least share of pictures like the training's that are not, over the draw of validation."""
 
     def distances(self, stages: Sequence[Tensor]) -> Tensor:
-        """Return the mean distance (N,) of pictures over the stages, each (N, C)."""
+        """Return the mean distance (N,) of pictures over the stages, each (N, C).
+
+        Raises:
+            DataError: other stages than those of the training; the model file is forged.
+        """
+        widths = [len(gaussian.mean) for gaussian in self.stages]
+        if widths != [x.shape[1] for x in stages]:
+            raise DataError("the distances in the model file are not those of its network")
         pairs = zip(self.stages, stages, strict=True)
         return torch.stack([gaussian(x) for gaussian, x in pairs]).mean(0)
 
@@ -116,7 +127,7 @@ def fit_familiar(train: Sequence[Tensor], val: Sequence[Tensor]) -> Familiar:
     distances = Familiar(stages, math.inf, 0.0).distances(val).sort().values
     n = len(distances)
     rank = min(n, math.ceil((n + 1) * ACCEPTANCE))
-    return Familiar(stages, float(distances[rank - 1]), rank / (n + 1))
+    return Familiar(stages, max(LEAST, float(distances[rank - 1])), rank / (n + 1))
 
 
 def read_familiar(card: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Familiar:
@@ -131,16 +142,16 @@ def read_familiar(card: Mapping[str, object], tensors: Mapping[str, Tensor]) -> 
         raise ValueError(tr("the distances are not understood"))
     assert isinstance(scales, list)
     numbers = [card["limit"], card["acceptance"], *scales]
-    if not all(type(x) in (int, float) and 0 < x < math.inf for x in numbers):  # type: ignore[operator]  # checked
+    if not all(type(x) in (int, float) and 0 < x < math.inf for x in numbers):
         raise ValueError(tr("the distances are no positive numbers"))
     names = {f"{PREFIX}{i}/{name}" for i in range(len(scales)) for name in FIELDS}
     if names != set(tensors):
         raise ValueError(tr("the tensors of the distances are not those of the card"))
-    stages = tuple(
-        _checked(Gaussian(*(tensors[f"{PREFIX}{i}/{name}"] for name in FIELDS), scale=float(scale)))
-        for i, scale in enumerate(scales)
-    )
-    return Familiar(stages, float(card["limit"]), float(card["acceptance"]))  # type: ignore[arg-type]  # checked
+    stages = []
+    for i, scale in enumerate(scales):
+        mean, axes, variances, rest = (tensors[f"{PREFIX}{i}/{name}"] for name in FIELDS)
+        stages.append(_checked(Gaussian(mean, axes, variances, rest, float(scale))))
+    return Familiar(tuple(stages), float(card["limit"]), float(card["acceptance"]))  # type: ignore[arg-type]  # checked
 
 
 def _checked(gaussian: Gaussian) -> Gaussian:
