@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import nunbit
-from conftest import write_classes
+from conftest import noisy_picture, write_classes
 from nunbit.cli import main
 from nunbit.config import OptimConfig, RunConfig, TrainConfig
 from nunbit.data.pictures import ImageSet
@@ -22,8 +22,8 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.stats import digests
 from nunbit.errors import MissingInputError, UsageError
-from nunbit.features import FeatureSource, features_of
-from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, parse_budget
+from nunbit.features import FeatureSource, View, features_of
+from nunbit.finetuning.strategy import FEW, Strategy, choose_strategy, finetune_config
 from nunbit.finished import Finished
 from nunbit.models.head import find_head
 from nunbit.models.registry import build_model
@@ -31,6 +31,7 @@ from nunbit.models.surgery import get
 from nunbit.runtime import choose_runtime, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.training.optim import build_optimizer
+from nunbit.values import parse_budget
 
 TINY = "timm:test_efficientnet"
 SIZE = 48  # pixels
@@ -67,14 +68,20 @@ def no_track(items: object, _total: int, _label: str) -> object:
     return items
 
 
+def same_views(again: list[View], first: list[View]) -> None:
+    for one, other in zip(again, first, strict=True):
+        torch.testing.assert_close(one.features, other.features, rtol=0, atol=0)
+        torch.testing.assert_close(one.stages, other.stages, rtol=0, atol=0)
+
+
 def test_features_are_what_the_last_layer_sees() -> None:
     source, pictures = source_of(""), some_pictures(5)
-    (features,), computed = features_of(source, [pictures], no_track)
+    (view,), computed = features_of(source, [pictures], no_track)
     assert computed == 5
     head = get(source.model, find_head(source.model))
     with torch.inference_mode():
         logits = source.model.eval()(source.preprocess.normalize(pictures.images))
-        torch.testing.assert_close(head(features), logits)
+        torch.testing.assert_close(head(view.features), logits)
 
 
 def test_features_are_computed_once_and_ten_new_pictures_are_ten() -> None:
@@ -83,7 +90,7 @@ def test_features_are_computed_once_and_ten_new_pictures_are_ten() -> None:
     assert computed == 20
     again, computed = features_of(source, [pictures], no_track)
     assert computed == 0
-    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    same_views(again, first)
     _, computed = features_of(source, [pictures, some_pictures(10, first=100)], no_track)
     assert computed == 10
 
@@ -91,9 +98,9 @@ def test_features_are_computed_once_and_ten_new_pictures_are_ten() -> None:
 def test_equal_pictures_are_computed_once_and_other_weights_anew() -> None:
     pictures = some_pictures(4)
     twice = pictures.select(torch.tensor([0, 1, 1, 0]))
-    (features,), computed = features_of(source_of(), [twice], no_track)
+    (view,), computed = features_of(source_of(), [twice], no_track)
     assert computed == 2
-    assert torch.equal(features[0], features[3])
+    assert torch.equal(view.features[0], view.features[3])
     assert features_of(source_of("beef"), [twice], no_track)[1] == 2
     smaller = replace(source_of(), preprocess=replace(source_of().preprocess, mean=(0.4,) * 3))
     assert features_of(smaller, [twice], no_track)[1] == 2
@@ -109,7 +116,7 @@ def test_a_damaged_cache_is_computed_again() -> None:
     file.write_bytes(bytes(content))
     again, computed = features_of(source, [pictures], no_track)
     assert computed == 3
-    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    same_views(again, first)
 
 
 def blobs(classes: int, count: int, seed: int) -> Labelled:
@@ -133,9 +140,9 @@ def test_two_classes_have_the_probabilities_of_the_regression() -> None:
     from sklearn.linear_model import LogisticRegression
 
     train = blobs(2, 200, 0)
-    mean, std = train.features.mean(0), train.features.std(0)
-    x = ((train.features - mean) / std).numpy()
-    theirs = LogisticRegression(C=0.01, class_weight="balanced", max_iter=200)
+    x = (train.features - train.features.mean(0)) / train.features.std(0).sqrt()
+    x = (x / x.square().mean().sqrt()).numpy()
+    theirs = LogisticRegression(C=0.003, class_weight="balanced", max_iter=200)
     expected = theirs.fit(x, train.labels.numpy()).predict_proba(x)
     ours = fit_head(train, None).logits(train.features).softmax(1)
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-4)
@@ -180,9 +187,10 @@ def test_other_budgets_are_refused(text: str) -> None:
         parse_budget(text)
 
 
-def test_the_budget_decides_what_is_trained(colours: Path, weights: Path) -> None:
-    config = finetune_config(str(colours), TINY, str(weights)).override({"train.threads": 1})
-    source = open_source(str(colours))
+def test_the_budget_decides_what_is_trained(tmp_path: Path, weights: Path) -> None:
+    data = str(write_classes(tmp_path / "many", FEW))
+    config = finetune_config(data, TINY, str(weights)).override({"train.threads": 1})
+    source = open_source(data)
 
     def chosen(budget: float, wish: Strategy = "auto", size: int = SIZE) -> RunConfig:
         sized = config.override({"data.size": size})
@@ -196,7 +204,15 @@ def test_the_budget_decides_what_is_trained(colours: Path, weights: Path) -> Non
     assert full.optim.layer_decay < 1
     assert chosen(3600, size=0).data.size == 96  # pictures of 20 pixels have no more to show
     with pytest.raises(UsageError, match=r"need about .* budget of"):
-        chosen(1, size=0)
+        chosen(0.3, size=0)
+
+
+def test_few_pictures_get_a_last_layer_only(colours: Path, weights: Path) -> None:
+    config = finetune_config(str(colours), TINY, str(weights)).override({"data.size": SIZE})
+    lines: list[str] = []
+    chosen = choose_strategy(config, open_source(str(colours)), 3600, "auto", lines.append)
+    assert chosen.train.epochs == 0
+    assert "all layers overfit fewer than 50 pictures a class" in lines[-1]
 
 
 def finetuned(data: Path, weights: Path, folder: Path, strategy: Strategy) -> Finished:
@@ -226,6 +242,33 @@ def test_a_folder_becomes_a_classifier_that_knows_its_origin(tmp_path: Path, wei
     torch.testing.assert_close(again.test_logits, run.test_logits)
 
 
+def test_ten_more_pictures_are_ten_more_features(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_classes(tmp_path / "data", 20)
+    words = [
+        "--model",
+        TINY,
+        "--weights",
+        str(weights),
+        "--strategy",
+        "head",
+        "--train.threads",
+        "1",
+    ]
+    words += ["--data.size", str(SIZE)]
+    for name, said in (
+        ("first", "60 pictures computed, 0 known"),
+        ("second", "0 pictures computed"),
+    ):
+        assert main(["finetune", str(data), "--run-dir", name, *words]) == 0
+        assert f"features of {said}" in capsys.readouterr().err
+    for i in range(10):
+        noisy_picture((210, 50, 40), 5000 + i, (20, 16)).save(data / "red" / f"new{i}.png")
+    assert main(["finetune", str(data), "--run-dir", "third", *words]) == 0
+    assert "features of 10 pictures computed, 60 known" in capsys.readouterr().err
+
+
 def test_all_layers_go_on_from_the_fitted_head(tmp_path: Path, weights: Path) -> None:
     data = write_classes(tmp_path / "data", 20)
     run = finetuned(data, weights, tmp_path / "run", "full")
@@ -246,6 +289,11 @@ def test_all_layers_go_on_from_the_fitted_head(tmp_path: Path, weights: Path) ->
         (["--data.channels", "1"], "the weights take 3"),
         (["--model.width", "8"], "cannot be combined"),
         (["--model.head", "random"], "train.epochs is 0"),
+        (["--model.freeze", "cnv1"], "'cnv1' matches no layer"),
+        (["--model.freeze", "*"], "every parameter is frozen"),
+        (["--model", "timm:test_vit"], "holds no weights of timm:test_vit"),
+        (["--eval.max_error", "2"], "eval.max_error is 2.0; allowed: 0 to 0.5"),
+        (["--data.val_fraction", "0"], "eval.max_error needs validation pictures"),
     ],
 )
 def test_what_cannot_be_finetuned_is_one_line(

@@ -10,7 +10,6 @@ from nunbit.bundle import (
     MODEL_FILE,
     Classifier,
     Picture,
-    Prediction,
     find_pictures,
     load_classifier,
 )
@@ -30,6 +29,7 @@ from nunbit.lrfind import LrSearch, refuse_unused, search_lr
 from nunbit.metrics import Metrics
 from nunbit.models.pretrained import LITE0
 from nunbit.planning import budget_config, planned
+from nunbit.prediction import Prediction
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
 from nunbit.reporting.comparison import write_comparison

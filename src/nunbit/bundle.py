@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nunbit.config import ModelConfig, RunConfig, TrainConfig
+from nunbit.config import ModelConfig, RunConfig
 from nunbit.data.decode import BadPictureError, decode, quiet_pillow, upright
 from nunbit.data.folder import picture_files
 from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, printable
@@ -22,52 +22,25 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
+from nunbit.decision import Decision, read_decision
 from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
-from nunbit.evaluation import Views, collect_logits
+from nunbit.evaluation import Outputs, Views, collect_logits, collect_outputs
 from nunbit.language import tr
-from nunbit.metrics import Metrics, measure
+from nunbit.metrics import ANSWERED, Metrics, measure
 from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
-from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16
+from nunbit.outliers import PREFIX
+from nunbit.prediction import Prediction, predicted
+from nunbit.runtime import Runtime, limited_threads, runtime_of
 from nunbit.storage import load_tensors, save_tensors
 
 FORMAT_VERSION = 1
+DECIDING_VERSION = 2  # of models that may decline; an older nunbit would answer everything
 MODEL_FILE = "model.safetensors"
 MAX_CLASSES = 100_000
 MAX_NAME = 255  # characters, as in names of folders
 SPARE_NUMBERS = 1_000_000  # buffers that are not stored with the weights
 Picture = str | Path | bytes | Image.Image | np.ndarray
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one picture."""
-
-    path: str
-    label: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-    """The most probable classes with their probabilities, best first."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        top = [{"label": label, "probability": p} for label, p in self.top]
-        return {
-            "path": self.path,
-            "label": self.label,
-            "probability": self.probability,
-            "top": top,
-        }
-
-
-def _runtime_of(card: Mapping[str, Any]) -> Runtime:
-    """Return how to compute: as in training, so that results agree, where the hardware can."""
-    runtime = choose_runtime(TrainConfig(precision="fp32"))
-    config = card.get("config")
-    train = config.get("train") if isinstance(config, dict) else None  # a stranger may have made it
-    is_short = isinstance(train, dict) and train.get("precision") == "bf16"
-    is_short = is_short and multiplies_bf16(runtime.device)
-    return replace(runtime, precision="bf16") if is_short else runtime
 
 
 class Classifier:
@@ -78,6 +51,7 @@ class Classifier:
         class_names: the classes in the order of the outputs.
         preprocess: the one path from a picture to the network's input.
         card: what is known of the model: recipe, data, metrics, versions.
+        decision: which pictures are answered; None answers all.
     """
 
     def __init__(
@@ -87,14 +61,17 @@ class Classifier:
         preprocess: Preprocess,
         card: Mapping[str, Any],
         runtime: Runtime | None = None,
+        *,
+        decision: Decision | None = None,
     ) -> None:
-        self.runtime = runtime or _runtime_of(card)
+        self.runtime = runtime or runtime_of(card)
         # NHWC, as in training: the same convolutions, the same bits, and faster on CPUs.
         layout = torch.channels_last
         self.module = module.to(self.runtime.device, memory_format=layout).eval()  # type: ignore[call-overload]  # torch's stubs lack this form
         self.class_names = tuple(class_names)
         self.preprocess = preprocess
         self.card = dict(card)
+        self.decision = decision
 
     def save(self, path: Path | str) -> None:
         """Write the model file; an older one is replaced whole or not at all.
@@ -104,11 +81,15 @@ class Classifier:
         """
         body = {
             **self.card,
-            "format_version": FORMAT_VERSION,
+            "format_version": DECIDING_VERSION if self.decision else FORMAT_VERSION,
             "class_names": list(self.class_names),
             "preprocess": self.preprocess.to_dict(),
         }
-        save_tensors(Path(path), self.module.state_dict(), body)
+        tensors = dict(self.module.state_dict())
+        if self.decision:
+            body["decision"] = self.decision.to_dict()
+            tensors |= self.decision.familiar.tensors()
+        save_tensors(Path(path), tensors, body)
 
     def logits(self, images: Images, batch_size: int = 256, views: Views = "one") -> Tensor:
         """Return logits (N, K) of preprocessed pictures, uint8 (N, H, W, C).
@@ -122,6 +103,15 @@ class Classifier:
             return collect_logits(
                 self.module, images, self.preprocess, self.runtime, batch_size, views
             )
+
+    def outputs(self, images: Images, batch_size: int = 256) -> tuple[Outputs, Tensor | None]:
+        """Return logits with what the stages see, and verdicts (N,) if the model may decline."""
+        if self.decision is None:
+            return Outputs(self.logits(images, batch_size)), None
+        with limited_threads(self.runtime.threads):
+            arguments = (images, self.preprocess, self.runtime, batch_size)
+            outputs = collect_outputs(self.module, *arguments)
+            return outputs, self.decision.verdicts(outputs)
 
     def predict(self, pictures: Picture | Sequence[Picture], top: int = 5) -> list[Prediction]:
         """Classify files, bytes of files, Pillow pictures or uint8 arrays (H, W), (H, W, 1|3|4).
@@ -144,8 +134,10 @@ class Classifier:
         names = [str(p) if isinstance(p, str | Path) else f"#{i}" for i, p in enumerate(pictures)]
         with quiet_pillow():
             pixels = np.stack([self._pixels(*pair) for pair in zip(pictures, names, strict=True)])
-        probabilities = self.logits(torch.from_numpy(pixels)).softmax(1)
-        return [self._say(*pair, top) for pair in zip(names, probabilities, strict=True)]
+        outputs, verdicts = self.outputs(torch.from_numpy(pixels))
+        codes = [ANSWERED] * len(names) if verdicts is None else verdicts.tolist()
+        rows = zip(map(printable, names), outputs.logits.softmax(1), codes, strict=True)
+        return [predicted(name, p, self.class_names, top, code) for name, p, code in rows]
 
     def evaluate(
         self, data: str | Path | None = None, *, track: Track | None = None, batch_size: int = 256
@@ -184,7 +176,8 @@ class Classifier:
             images = dataset.test
         else:
             images = self.read(source, track)
-        return measure(self.logits(images.images, batch_size), images.labels, self.class_names)
+        outputs, verdicts = self.outputs(images.images, batch_size)
+        return measure(outputs.logits, images.labels, self.class_names, verdicts)
 
     def read(self, source: Source, track: Track) -> ImageSet:
         """Read the part of a source that `evaluate` measures, labelled by this model's classes."""
@@ -234,12 +227,6 @@ class Classifier:
                 raise
             raise DataError("{name} cannot be read: {error}", name=name, error=error) from error
 
-    def _say(self, name: str, probabilities: Tensor, top: int) -> Prediction:
-        values, indices = probabilities.topk(min(top, len(self.class_names)))
-        pairs = zip(indices.tolist(), values.tolist(), strict=True)
-        ranked = tuple((self.class_names[i], round(p, 6)) for i, p in pairs)
-        return Prediction(printable(name), *ranked[0], ranked)
-
 
 def load_classifier(run: Path | str) -> Classifier:
     """Load a classifier from a run folder or a model file, after verifying all of it.
@@ -256,15 +243,19 @@ def load_classifier(run: Path | str) -> Classifier:
                 "{run} holds no {model_file}; did its training end?", run=run, model_file=MODEL_FILE
             )
     tensors, card = load_tensors(path)
-    if card.get("format_version") != FORMAT_VERSION:
-        version = card.get("format_version")
+    version = card.get("format_version")
+    if version not in (FORMAT_VERSION, DECIDING_VERSION):
         raise DataError(
             "{path} has format {version}; this nunbit reads {format_version}",
             path=path,
             version=version,
-            format_version=FORMAT_VERSION,
+            format_version=f"{FORMAT_VERSION}, {DECIDING_VERSION}",
         )
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     try:
+        decision = read_decision(card["decision"], own) if version == DECIDING_VERSION else None
+        if decision:
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in own}
         preprocess = Preprocess.from_dict(card["preprocess"])
         require_class_names(card["class_names"], DataError)
         if not all(isinstance(card.get(key), dict | None) for key in ("config", "data")):
@@ -275,7 +266,7 @@ def load_classifier(run: Path | str) -> Classifier:
         raise DataError(
             "{path} does not describe its own weights: {reason}", path=path, reason=reason
         ) from error
-    return Classifier(module, card["class_names"], preprocess, card)
+    return Classifier(module, card["class_names"], preprocess, card, decision=decision)
 
 
 def require_class_names(names: Any, kind: type[NunbitError]) -> None:

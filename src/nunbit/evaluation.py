@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,10 +12,25 @@ from torch import Tensor, nn
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images, batches
 from nunbit.errors import DivergedError
+from nunbit.models.stages import watched
 from nunbit.runtime import Runtime
 
 Views = Literal["one", "mirror", "shift"]
 SHIFT = 1  # pixels
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of N pictures, and what its stages saw; float32 on the CPU."""
+
+    logits: Tensor
+    """(N, K)."""
+    stages: tuple[Tensor, ...] = ()
+    """(N, C) each, from the input to the output; see `models.stages`. Empty if not asked for."""
+
+    def cooled(self, temperature: float) -> "Outputs":
+        """Return the same with logits divided by a temperature."""
+        return replace(self, logits=self.logits / temperature)
 
 
 @contextmanager
@@ -55,7 +71,28 @@ def collect_logits(
             x = preprocess.normalize(batch.to(runtime.device))
             seen = [model(view).float() for view in _views(x, views)]
             parts.append(torch.stack(seen).mean(0).cpu())
-    logits_NK = torch.cat(parts)
+    return _finite(torch.cat(parts))
+
+
+def collect_outputs(
+    model: nn.Module, images: Images, preprocess: Preprocess, runtime: Runtime, batch_size: int
+) -> Outputs:
+    """Return logits of one view with what the stages saw; otherwise as `collect_logits`."""
+    logits, stages = [], []
+    with (
+        eval_mode(model),
+        torch.inference_mode(),
+        runtime.autocast(),
+        watched(model) as sight,
+    ):
+        for batch in batches(images, batch_size):
+            x = preprocess.normalize(batch.to(runtime.device))
+            logits.append(model(x).float().cpu())
+            stages.append([stage.float().cpu() for stage in sight.stages()])
+    return Outputs(_finite(torch.cat(logits)), tuple(map(torch.cat, zip(*stages, strict=True))))
+
+
+def _finite(logits_NK: Tensor) -> Tensor:
     if not logits_NK.isfinite().all():
         raise DivergedError("the network's outputs are not finite; its weights are unusable")
     return logits_NK

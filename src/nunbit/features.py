@@ -1,10 +1,10 @@
-"""What a network sees in pictures before its last layer, computed once for each picture.
+"""What a network sees in pictures before its last layer and on the way, computed once for each.
 
 Features of a pretrained network are most of the work of fine-tuning a head, and they do not change
 while the weights and the picture do not. They are kept in the cache folder under a name that
 follows from all that they depend on, with the digest of each picture's pixels.
 
-Shapes: N pictures, F features.
+Shapes: N pictures, F features, C channels of a stage.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, StorageError
 from nunbit.evaluation import eval_mode
 from nunbit.language import tr
-from nunbit.models.head import find_head
-from nunbit.models.surgery import get
+from nunbit.models.stages import watched
 from nunbit.runtime import Runtime
 from nunbit.storage import load_tensors, make_folder, save_tensors
 
 BATCH = 32  # pictures of 224 pixels: activations of a few hundred MB at most
 SAVE_SECONDS = 30.0  # a stop loses that much
 DIGEST_BYTES = 8
+LAYOUT = "features, stages"  # of a row; another one gets a file of another name
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,45 @@ class FeatureSource:
             return None
         facts = [
             self.weights_sha256, self.preprocess.to_dict(), self.runtime.precision,
-            self.runtime.device.type, torch.__version__,
+            self.runtime.device.type, torch.__version__, LAYOUT,
         ]  # fmt: skip  # all that a feature depends on but the picture
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return cache_folder() / "features" / f"{digest[:32]}.safetensors"
 
 
+@dataclass(frozen=True)
+class View:
+    """What a network sees in pictures, float32 on the CPU."""
+
+    features: Tensor
+    """(N, F), the input of the last layer."""
+    stages: tuple[Tensor, ...]
+    """(N, C) each; see `models.stages`."""
+
+
+@dataclass
+class _Known:
+    """Rows of features with all stages behind one another, by the digest of a picture."""
+
+    rows: dict[str, Tensor]
+    widths: list[int]
+    """F and the C of every stage; empty before the first picture."""
+
+    def view(self, digests: Sequence[str]) -> View:
+        table = torch.stack([self.rows[digest] for digest in digests])
+        features, *stages = table.split(self.widths, dim=1)
+        return View(features, tuple(stages))
+
+
 def count_known(source: FeatureSource) -> int:
     """Return how many pictures have features in the cache, of whatever data."""
-    return len(_load(source.file()))
+    return len(_load(source.file()).rows)
 
 
 def features_of(
     source: FeatureSource, parts: Sequence[ImageSet], track: Track
-) -> tuple[list[Tensor], int]:
-    """Return the features (N, F) of each part, float32 on the CPU, and how many were computed.
+) -> tuple[list[View], int]:
+    """Return what the network sees in the pictures of each part, and how many were computed.
 
     Args:
         source: the network; not changed.
@@ -76,63 +100,63 @@ def features_of(
     known = _load(source.file())
     wanted: dict[str, tuple[ImageSet, int]] = {}
     for part in parts:
-        wanted |= {d: (part, i) for i, d in enumerate(part.digests) if d not in known}
+        wanted |= {d: (part, i) for i, d in enumerate(part.digests) if d not in known.rows}
     digests = list(wanted)
     batches = [digests[i : i + BATCH] for i in range(0, len(digests), BATCH)]
     saved = time.monotonic()
     for batch in track(batches, len(batches), tr("features")):
         images = torch.stack([part.images[i] for part, i in map(wanted.__getitem__, batch)])
-        known |= zip(batch, _compute(source, images), strict=True)
+        rows = _compute(source, images)
+        known.widths = [row.shape[1] for row in rows]
+        known.rows |= zip(batch, torch.cat(rows, dim=1), strict=True)
         if time.monotonic() - saved > SAVE_SECONDS:
             _save(source.file(), known)
             saved = time.monotonic()
     if digests:
         _save(source.file(), known)
-    return [torch.stack([known[digest] for digest in part.digests]) for part in parts], len(digests)
+    return [known.view(part.digests) for part in parts], len(digests)
 
 
-def _compute(source: FeatureSource, images: Tensor) -> Tensor:
-    """Return the input (B, F) of the network's last layer."""
-    caught: list[Tensor] = []
-    last = get(source.model, find_head(source.model))
-    hook = last.register_forward_pre_hook(lambda _last, inputs: caught.append(inputs[0]))
-    try:
-        with eval_mode(source.model), torch.inference_mode(), source.runtime.autocast():
-            x = source.preprocess.normalize(images.to(source.runtime.device))
-            source.model(x)
-    finally:
-        hook.remove()
-    features_BF = caught[0].flatten(1).float().cpu()
-    if not features_BF.isfinite().all():
+def _compute(source: FeatureSource, images: Tensor) -> list[Tensor]:
+    """Return the input (B, F) of the network's last layer, then what each stage sees, (B, C)."""
+    model, runtime = source.model, source.runtime
+    with eval_mode(model), torch.inference_mode(), runtime.autocast(), watched(model) as sight:
+        model(source.preprocess.normalize(images.to(runtime.device)))
+    assert sight.features is not None
+    rows = [x.float().cpu() for x in (sight.features, *sight.stages())]
+    if not all(row.isfinite().all() for row in rows):
         raise DataError("the network's features are not finite; its weights are unusable")
-    return features_BF
+    return rows
 
 
-def _load(file: Path | None) -> dict[str, Tensor]:
+def _load(file: Path | None) -> _Known:
     """Return what is kept; a damaged cache is no reason to fail, only to compute again."""
+    nothing = _Known({}, [])
     if file is None or not file.exists():
-        return {}
+        return nothing
     try:
-        tensors, _ = load_tensors(file)
+        tensors, about = load_tensors(file)
         names = bytes(tensors["digests"].numpy()).hex()
         width = 2 * DIGEST_BYTES
         digests = [names[i : i + width] for i in range(0, len(names), width)]
-        return dict(zip(digests, tensors["features"], strict=True))
-    except (DataError, StorageError, KeyError, ValueError):
-        return {}
+        rows = dict(zip(digests, tensors["rows"], strict=True))
+        widths = about["widths"]
+        return _Known(rows, widths) if sum(widths) == tensors["rows"].shape[1] else nothing
+    except (DataError, StorageError, KeyError, ValueError, TypeError):
+        return nothing
 
 
-def _save(file: Path | None, known: dict[str, Tensor]) -> None:
+def _save(file: Path | None, known: _Known) -> None:
     """Keep features for the next time; a cache that cannot be written is none."""
     if file is None:
         return
-    names = bytearray.fromhex("".join(known))
+    names = bytearray.fromhex("".join(known.rows))
     tensors = {
         "digests": torch.frombuffer(names, dtype=torch.uint8).clone(),
-        "features": torch.stack(list(known.values())),
+        "rows": torch.stack(list(known.rows.values())),
     }
     try:
         make_folder(file.parent)
-        save_tensors(file, tensors, {"kind": "nunbit features"})
+        save_tensors(file, tensors, {"kind": "nunbit features", "widths": known.widths})
     except OSError:
         return

@@ -83,8 +83,16 @@ class Finished:
                 "ci95": list(self.test.ci95),
             },
             **({"test_views": self._views()} if self.views else {}),
+            **self._decision(),
             "model_file": str(self.run_dir / MODEL_FILE),
         }
+
+    def _decision(self) -> dict[str, Any]:
+        """Return when the model declines, and what came of it on the test split."""
+        decision, answers = self.classifier.decision, self.test.answers
+        if decision is None or answers is None:
+            return {}
+        return {"decision": {**decision.to_dict(), "test": asdict(answers)}}
 
     def _views(self) -> dict[str, Any]:
         assert self.views is not None

@@ -4,10 +4,12 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Z_95 = 1.959964  # 97.5 % quantile of the normal distribution
+ANSWERED, UNSURE, FOREIGN = range(3)  # what a classifier that may decline does with a picture
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -38,6 +40,26 @@ class ClassMetrics:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What came of declining on a labelled set, all of whose pictures are of known classes."""
+
+    n: int
+    answered: int
+    """Pictures that got a label."""
+    wrong: int
+    """Of those."""
+    unsure: int
+    foreign: int
+    """Pictures that were called none of the classes."""
+    coverage: float
+    """Share of the pictures that got a label."""
+    error: float | None
+    """Share of the given labels that is wrong; None where none was given."""
+    error_ci95: tuple[float, float] | None
+    """Wilson."""
+
+
+@dataclass(frozen=True)
 class Metrics:
     """What is known of a model on a labelled set."""
 
@@ -50,19 +72,28 @@ class Metrics:
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     """Row: true class; column: predicted class."""
+    answers: Answers | None = None
+    """Of a classifier that may decline; accuracy and the rest count its best guess everywhere."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        return asdict(self)
+        """Return the fields for JSON; without `answers` where there are none."""
+        body = asdict(self)
+        return body if self.answers else {k: v for k, v in body.items() if k != "answers"}
 
 
-def measure(logits_NK: Tensor, labels_N: Tensor, class_names: tuple[str, ...]) -> Metrics:
+def measure(
+    logits_NK: Tensor,
+    labels_N: Tensor,
+    class_names: tuple[str, ...],
+    verdicts_N: Tensor | None = None,
+) -> Metrics:
     """Return every metric of a set.
 
     Args:
         logits_NK: float (N, K), one row for every picture.
         labels_N: int64 (N,).
         class_names: K names.
+        verdicts_N: ANSWERED, UNSURE or FOREIGN, of a classifier that may decline.
 
     Raises:
         ValueError: no pictures, or rows without a label.
@@ -90,4 +121,21 @@ def measure(logits_NK: Tensor, labels_N: Tensor, class_names: tuple[str, ...]) -
         loss=float(F.cross_entropy(logits_NK.double(), labels_N)),
         per_class=per_class,
         confusion=tuple(tuple(map(int, row)) for row in confusion_matrix(*pair, labels=numbers)),
+        answers=None if verdicts_N is None else _answers(verdicts_N, predicted_N != labels_N),
+    )
+
+
+def _answers(verdicts_N: Tensor, is_wrong_N: Tensor) -> Answers:
+    """Count what came of declining."""
+    answered, unsure, foreign = torch.bincount(verdicts_N, minlength=3).tolist()
+    wrong = int(is_wrong_N[verdicts_N == ANSWERED].sum())
+    return Answers(
+        n=len(verdicts_N),
+        answered=answered,
+        wrong=wrong,
+        unsure=unsure,
+        foreign=foreign,
+        coverage=answered / len(verdicts_N),
+        error=wrong / answered if answered else None,
+        error_ci95=wilson_interval(wrong, answered) if answered else None,
     )

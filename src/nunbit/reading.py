@@ -67,6 +67,11 @@ def read_dataset(
     _say_what_was_done(dataset, display)
     if config.train.patience and dataset.val is None:
         raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
+    if config.eval.max_error and dataset.val is None:
+        raise UsageError(
+            "eval.max_error needs validation pictures: set data.val_fraction above 0, or "
+            "eval.max_error to 0 to answer every picture"
+        )
     return dataset
 
 

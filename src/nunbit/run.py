@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.checkpoint import (
     Checkpointer,
@@ -19,18 +16,17 @@ from nunbit.checkpoint import (
     require_same_run,
     restore,
 )
+from nunbit.conclusion import conclude, describe_answers, describe_promise
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
-from nunbit.data.pictures import ImageSet
 from nunbit.data.splits import Dataset
 from nunbit.errors import DivergedStepError, StoppedError
-from nunbit.evaluation import collect_logits
 from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
 from nunbit.liveline import Sums
-from nunbit.metrics import Metrics, measure
+from nunbit.metrics import Metrics
 from nunbit.progress import Display, Follow
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runfolder import (
@@ -209,25 +205,24 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
         training.head = _fit_head(training, stop, display)
     _train(training, events, stop, display)
     kept = keep_best(state.model, state) or state.epoch
-    with limited_threads(runtime.threads):
-        measured = _measured_train(training)
-        train_logits = _logits(training, measured)
-        test_logits = _logits(training, dataset.test)
-    train = measure(train_logits, measured.labels, dataset.class_names)
-    all_logits = train_logits if len(train_logits) == len(dataset.train) else None
-    test = measure(test_logits, dataset.test.labels, dataset.class_names)
+    fitted = None if config.train.epochs else training.head
+    end = conclude(state.model, config, dataset, runtime, fitted)
+    if end.decision and end.test.answers:
+        display.say(describe_promise(end.decision))
+        display.say(tr("test pictures: {answers}", answers=describe_answers(end.test.answers)))
     classifier = Classifier(
         state.model,
         dataset.class_names,
         dataset.preprocess,
-        _card(training, train, test),
+        _card(training, end.train, end.test),
         runtime,
+        decision=end.decision,
     )
     classifier.save(run_dir / MODEL_FILE)
     views = measure_views(classifier, dataset.test, config.eval)
     return Finished(
         run_dir, config, runtime, dataset, classifier, tuple(training.history), kept,
-        train, test, test_logits, all_logits, training.start_seconds, views,
+        end.train, end.test, end.test_logits, end.train_logits, training.start_seconds, views,
     )  # fmt: skip  # one name a line would take ten
 
 
@@ -298,7 +293,7 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
     track = stoppable(display, stop)
     head = fit_start(training.start, training.dataset, training.runtime, track)
     training.start_seconds += head.seconds
-    known = sum(map(len, head.features.values())) - head.computed
+    known = sum(len(view.features) for view in head.views.values()) - head.computed
     display.say(
         tr(
             "features of {computed:,} pictures computed, {known:,} known; logistic "
@@ -310,30 +305,6 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
         )
     )
     return head
-
-
-def _measured_train(training: _Training) -> ImageSet:
-    """Return the training pictures that are measured: all, or some at equal distances."""
-    pictures, most = training.dataset.train, training.config.eval.train_pictures
-    if not most or len(pictures) <= most:
-        return pictures
-    return pictures.select(torch.arange(most) * len(pictures) // most)
-
-
-def _logits(training: _Training, pictures: ImageSet) -> Tensor:
-    """Return the logits (N, K) of pictures; known features are not computed again."""
-    if training.head is not None and not training.config.train.epochs:
-        dataset = training.dataset
-        part = next((p for p in ("train", "val", "test") if getattr(dataset, p) is pictures), None)
-        if part is not None:
-            return training.head.logits(part)
-    return collect_logits(
-        training.state.model,
-        pictures.images,
-        training.dataset.preprocess,
-        training.runtime,
-        training.config.eval.batch_size,
-    )
 
 
 def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:

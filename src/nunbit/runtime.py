@@ -7,10 +7,10 @@ has to be saved to go on after a stop, and nothing depends on how much was compu
 import hashlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
@@ -55,6 +55,19 @@ def choose_runtime(config: TrainConfig) -> Runtime:
     device = _device(config.device)
     precision = "fp32" if config.precision == "auto" else config.precision
     return Runtime(device, precision, config.threads or _usable_cores())
+
+
+def runtime_of(card: Mapping[str, Any]) -> Runtime:
+    """Return how to use a model with this card: as in training, where the hardware can.
+
+    Its results then agree with those that were measured at the end of its training.
+    """
+    runtime = choose_runtime(TrainConfig(precision="fp32"))
+    config = card.get("config")
+    train = config.get("train") if isinstance(config, dict) else None  # a stranger may have made it
+    is_short = isinstance(train, dict) and train.get("precision") == "bf16"
+    is_short = is_short and multiplies_bf16(runtime.device)
+    return replace(runtime, precision="bf16") if is_short else runtime
 
 
 def _device(name: str) -> torch.device:

@@ -212,6 +212,9 @@ class EvalConfig:
     """Training pictures that the final training accuracy is measured on; 0 takes all."""
     views: Literal["one", "mirror", "shift"] = "one"
     """Also measure the mean over views: the mirrored picture, or six shifted and mirrored ones."""
+    max_error: float = 0.0
+    """Share of the given labels that may be wrong (0.02): a picture is declined as unsure or as
+    none of the classes where validation asks for it; 0 answers every picture."""
 
     def __post_init__(self) -> None:
         require(1 <= self.batch_size <= 65_536, "eval.batch_size", self.batch_size, "1 to 65536")
@@ -221,3 +224,4 @@ class EvalConfig:
             self.train_pictures,
             "0 to 1000000000",
         )
+        require(0 <= self.max_error <= 0.5, "eval.max_error", self.max_error, "0 to 0.5")

@@ -13,8 +13,8 @@ from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
-from nunbit.evaluation import eval_mode
-from nunbit.features import FeatureSource, features_of
+from nunbit.evaluation import Outputs, eval_mode
+from nunbit.features import FeatureSource, View, features_of
 from nunbit.language import tr
 from nunbit.models.base import Network
 from nunbit.models.catalog import find_entry
@@ -46,15 +46,16 @@ class HeadStart:
     """A last layer that was fitted before the first epoch, and what it was fitted on."""
 
     head: LinearHead
-    features: dict[str, Tensor]
-    """Of the pictures of each split by its name, float32 (N, F)."""
+    views: dict[str, View]
+    """What the network sees in the pictures of each split, by its name."""
     computed: int
     """Pictures whose features were not in the cache."""
     seconds: float
 
-    def logits(self, part: str) -> Tensor:
-        """Return the logits (N, K) of a split."""
-        return self.head.logits(self.features[part])
+    def outputs(self, part: str) -> Outputs:
+        """Return the logits (N, K) of a split, and what the stages see in it."""
+        view = self.views[part]
+        return Outputs(self.head.logits(view.features), view.stages)
 
 
 def preprocess_of(config: RunConfig) -> Preprocess | None:
@@ -178,11 +179,11 @@ def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) ->
     source = FeatureSource(start.model, dataset.preprocess, runtime, sha256)
     with limited_threads(runtime.threads):
         found, computed = features_of(source, list(parts.values()), track)
-        features = dict(zip(parts, found, strict=True))
-        labelled = {name: Labelled(features[name], parts[name].labels) for name in parts}
+        views = dict(zip(parts, found, strict=True))
+        labelled = {name: Labelled(views[name].features, parts[name].labels) for name in parts}
         head = fit_head(labelled["train"], labelled.get("val"))
     head.put_into(start.model)
-    return HeadStart(head, features, computed, time.perf_counter() - began)
+    return HeadStart(head, views, computed, time.perf_counter() - began)
 
 
 def describe_start(config: RunConfig) -> str:
@@ -192,7 +193,12 @@ def describe_start(config: RunConfig) -> str:
     size = tr(" at {size} pixels", size=config.data.size) if config.data.size else ""
     words = f"{config.model.name}{size}, pretrained"
     if config.model.head == "logistic":
-        words += tr("; last layer by logistic regression on its features")
+        words += tr(
+            "; last layer by logistic regression on its features, each class counting the same"
+        )
     if config.train.epochs:
-        words += tr("; then {epochs} epochs of all layers", epochs=config.train.epochs)
+        words += tr(
+            "; then {epochs} epochs of all layers, each picture counting the same",
+            epochs=config.train.epochs,
+        )
     return words

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.errors import UsageError
 from nunbit.language import mark, tr
+
+if TYPE_CHECKING:
+    from nunbit.prediction import Prediction
 
 PREDICT = mark("""Examples:
   nunbit predict runs/digits-cnn photo.jpg
@@ -45,7 +48,7 @@ def predict(
 
     found = api.predict(run, [sys.stdin.buffer.read() if i == "-" else i for i in images], top)
     for prediction in found:
-        say(output, f"{prediction.path}: {prediction.label} ({prediction.probability:.1%})")
+        say(output, _line(prediction))
     return {"predictions": [prediction.to_dict() for prediction in found]}
 
 
@@ -61,6 +64,7 @@ def evaluate(
         output: How to answer.
     """
     from nunbit import api
+    from nunbit.conclusion import describe_answers
 
     metrics = api.evaluate(run, data, quiet=output.quiet)
     low, high = metrics.ci95
@@ -85,7 +89,18 @@ def evaluate(
                 n=row.n,
             ),
         )
+    if metrics.answers:
+        say(output, describe_answers(metrics.answers))
     return metrics.to_dict()
+
+
+def _line(prediction: "Prediction") -> str:
+    """Return what is printed of one picture: its answer, and how sure the network is."""
+    answer, path = prediction.answer, prediction.path
+    if prediction.verdict == "foreign":
+        return f"{path}: {answer}"
+    count = 2 if prediction.verdict == "unsure" else 1
+    return f"{path}: {answer} ({', '.join(f'{p:.1%}' for _, p in prediction.top[:count])})"
 
 
 @command("import", examples=IMPORT)

@@ -31,7 +31,8 @@ MIN_CONTRAST = 4.0  # standard deviation in levels; below it a picture is noise 
 ALIKE = 0.70
 NEARLY_EQUAL = 0.98  # such pairs are duplicates and say nothing about how alike the others are
 SAMPLE = 1000  # pictures whose pairs decide it
-BATCH = 1024  # pictures or pairs at once, to bound the memory
+BATCH = 1024  # pairs at once, to bound the memory
+SHRUNK_AT_ONCE = 32  # pictures: of 128 pixels they stay in the cache
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 POPCOUNT = np.array([value.bit_count() for value in range(256)], dtype=np.uint8)
 
@@ -99,25 +100,18 @@ def near_pairs(images: Images) -> Ints:
 
 def _shrink(images: Images) -> tuple[Floats, Floats]:
     """Return area means: colour (N, T, T, C) for the correlation, grey (N, G, G) for the bits."""
-    count, channels = len(images), images.shape[3]
+    count, height, width, channels = images.shape
     small = np.empty((count, THUMBNAIL, THUMBNAIL, channels), dtype=np.float32)
     cells = np.empty((count, CELLS + 1, CELLS + 1), dtype=np.float32)
     to_grey = GREY if channels == 3 else np.ones(1, dtype=np.float32)
-    for start in range(0, count, BATCH):
-        at = slice(start, start + BATCH)
-        part = images[at].numpy().astype(np.float32)
-        small[at] = _area_means(part, THUMBNAIL)
-        cells[at] = _area_means((part @ to_grey)[..., None], CELLS + 1)[..., 0]
+    shares = np.concatenate([_shares(height, THUMBNAIL), _shares(height, CELLS + 1)])
+    for start in range(0, count, SHRUNK_AT_ONCE):
+        at = slice(start, start + SHRUNK_AT_ONCE)
+        part = images[at].numpy().astype(np.float32).reshape(-1, height, width * channels)
+        rows = (shares @ part).reshape(len(part), len(shares), width, channels)
+        small[at] = _shares(width, THUMBNAIL) @ rows[:, :THUMBNAIL]
+        cells[at] = (_shares(width, CELLS + 1) @ rows[:, THUMBNAIL:]) @ to_grey
     return small, cells
-
-
-def _area_means(images: Floats, side: int) -> Floats:
-    """Return (N, H, W, C) as (N, side, side, C); each cell is the mean over its share of area."""
-    count, height, width, channels = images.shape
-    rows = _shares(height, side) @ images.reshape(count, height, width * channels)
-    columns = rows.reshape(count * side, width, channels)
-    means: Floats = (_shares(width, side) @ columns).reshape(count, side, side, channels)
-    return means
 
 
 def _shares(length: int, cells: int) -> Floats:

@@ -121,13 +121,15 @@ def assign(
         raise DataError("no training pictures: the source has only {parts}", parts=", ".join(parts))
     seed = config.split_seed
     _require_each_class(train.labels, class_names)
-    test = parts.get("test")
+    test, val = parts.get("test"), parts.get("val")
+    needs_val = val is None and config.val_fraction > 0
+    keys = _keys(train, config) if test is None or needs_val else []
     if test is None:
-        rest, held = stratified(train, config.test_fraction, seed, _keys(train, config))
+        rest, held = stratified(train, config.test_fraction, seed, keys)
         train, test = train.select(rest), train.select(held)
-    val = parts.get("val")
-    if val is None and config.val_fraction > 0:
-        rest, held = stratified(train, config.val_fraction, seed + 1, _keys(train, config))
+        keys = [keys[i] for i in rest.tolist()]  # groups are held out whole: none lost a member
+    if needs_val:
+        rest, held = stratified(train, config.val_fraction, seed + 1, keys)
         train, val = train.select(rest), train.select(held)
     return train, val, test
 

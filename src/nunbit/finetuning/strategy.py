@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from nunbit.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from nunbit.config import DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
 from nunbit.data.pictures import Item, Source, as_image
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
@@ -27,6 +27,8 @@ PROBE_PICTURES = 16
 HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thousand pictures
 UPDATE_COST = 3.5  # forward passes that forward, backward and update take together
 EPOCHS = (3, 12)  # fewer change little, more overfit a few thousand pictures
+FEW = 50  # pictures a class, below which training all layers loses (docs/log.md)
+MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
 RESERVE = 0.85  # of the budget that estimates may fill
 
 
@@ -62,6 +64,7 @@ def finetune_config(source: str, model: str, weights: str) -> RunConfig:
         data=DataConfig(source=source, group_duplicates=True),
         model=ModelConfig(name=model, weights=weights, head="logistic"),
         train=TrainConfig(epochs=0, batch_size=32),
+        eval=EvalConfig(max_error=MAX_ERROR),
     )
 
 
@@ -75,7 +78,8 @@ def choose_strategy(
     """Return the settings that use a budget best, and say why.
 
     The features of the largest size that fits are computed for every picture, and the last layer
-    is fitted on them. If time is left for three epochs, all layers are trained on from there.
+    is fitted on them. If time is left for three epochs, and there are not very few pictures, all
+    layers are trained on from there.
 
     Args:
         config: model, weights and data are chosen already; a size that is set stays.
@@ -99,6 +103,11 @@ def choose_strategy(
         chosen = chosen.override({"data.size": probe.size})
     epoch = pictures * probe.forward_seconds * UPDATE_COST
     affordable = int((RESERVE * budget_seconds - probe.seconds) / epoch)
+    if wish == "auto" and pictures < FEW * len(source.class_names):
+        say(
+            tr("only the last layer: all layers overfit fewer than {few} pictures a class", few=FEW)
+        )
+        return chosen
     if wish == "head" or (wish == "auto" and affordable < EPOCHS[0]):
         say(tr("only the last layer: an epoch of all layers would take {epoch:.0f} s", epoch=epoch))
         return chosen

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from nunbit.errors import UsageError
@@ -41,6 +42,26 @@ def find_head(model: nn.Module) -> str:
             "{name} has no linear layer and no convolution in it", name=type(model).__name__
         )
     return last
+
+
+@torch.no_grad()
+def cool_head(model: nn.Module, temperature: float) -> None:
+    """Divide the weights of the last layer, and so the logits, by a temperature.
+
+    Raises:
+        UsageError: the last layer is no linear layer and no convolution.
+    """
+    name = find_head(model)
+    last: Any = get(model, name)
+    if not isinstance(last, nn.Linear | nn.Conv2d):
+        raise UsageError(
+            "the last layer '{name}' is {kind}, no linear layer: its probabilities cannot be "
+            "calibrated; set eval.max_error to 0",
+            name=name,
+            kind=type(last).__name__,
+        )
+    for parameter in last.parameters():
+        parameter.div_(temperature)
 
 
 def reset_head(model: nn.Module, num_classes: int, *, input_shape: Shape | None = None) -> None:

@@ -53,8 +53,8 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
         classifier = _classifier(run_dir, _runtime(config, display))
         dataset = _dataset(run_dir, config, classifier, display)
         batch_size, names = config.eval.batch_size, dataset.class_names
-        train_logits = _logits(classifier, dataset.train, batch_size, display)
-        test_logits = _logits(classifier, dataset.test, batch_size, display)
+        train_logits, _ = _logits(classifier, dataset.train, batch_size, display)
+        test_logits, verdicts = _logits(classifier, dataset.test, batch_size, display)
         # What came before the first epoch is in the total alone.
         other_seconds = result["seconds"] - sum(epoch.seconds for epoch in epochs)
         finished = Finished(
@@ -66,7 +66,7 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
             epochs=epochs,
             kept_epoch=result["kept_epoch"],
             train=measure(train_logits, dataset.train.labels, names),
-            test=measure(test_logits, dataset.test.labels, names),
+            test=measure(test_logits, dataset.test.labels, names, verdicts),
             test_logits=test_logits,
             train_logits=train_logits,
             start_seconds=max(0.0, other_seconds),
@@ -117,7 +117,8 @@ def _records(run_dir: Path) -> tuple[dict[str, Any], tuple[EpochResult, ...]]:
 def _classifier(run_dir: Path, runtime: Runtime) -> Classifier:
     """Load the model of a run as its training used it: on its device, in its precision."""
     stored = load_classifier(run_dir)
-    return Classifier(stored.module, stored.class_names, stored.preprocess, stored.card, runtime)
+    known = (stored.class_names, stored.preprocess, stored.card, runtime)
+    return Classifier(stored.module, *known, decision=stored.decision)
 
 
 def _runtime(config: RunConfig, display: Display) -> Runtime:
@@ -147,13 +148,17 @@ def _dataset(run_dir: Path, config: RunConfig, classifier: Classifier, display: 
 
 def _logits(
     classifier: Classifier, pictures: ImageSet, batch_size: int, display: Display
-) -> Tensor:
-    """Return logits (N, K) of a split; the same batches as in training give the same bits."""
+) -> tuple[Tensor, Tensor | None]:
+    """Return logits (N, K) of a split, and verdicts (N,) of a model that may decline.
+
+    The same batches as in training give the same bits.
+    """
     count = -(-len(pictures) // batch_size)
+    split = batches(pictures.images, batch_size)
     found = [
-        classifier.logits(batch, batch_size)
-        for batch in display.track(
-            batches(pictures.images, batch_size), count, tr("classifying pictures")
-        )
+        classifier.outputs(batch, batch_size)
+        for batch in display.track(split, count, tr("classifying pictures"))
     ]
-    return torch.cat(found)
+    logits = torch.cat([outputs.logits for outputs, _ in found])
+    verdicts = [verdict for _, verdict in found if verdict is not None]
+    return logits, torch.cat(verdicts) if verdicts else None

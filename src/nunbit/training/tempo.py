@@ -33,7 +33,8 @@ CHOICES: tuple[Precision, ...] = ("fp32", "bf16")
 
 def is_open(config: TrainConfig, runtime: Runtime) -> bool:
     """Return whether the precision is left to the machine, and the machine has two to offer."""
-    return config.precision == "auto" and multiplies_bf16(runtime.device)
+    trains = config.epochs > 0
+    return trains and config.precision == "auto" and multiplies_bf16(runtime.device)
 
 
 def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> Runtime:

@@ -1,0 +1,127 @@
+"""What follows the last update: the decision when not to answer, and the numbers of every split."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nunbit.config import RunConfig
+from nunbit.data.pictures import ImageSet
+from nunbit.data.splits import Dataset
+from nunbit.decision import Decision, fit_decision
+from nunbit.evaluation import Outputs, collect_logits, collect_outputs
+from nunbit.language import tr
+from nunbit.metrics import Answers, Metrics, measure
+from nunbit.models.head import cool_head
+from nunbit.runtime import Runtime, limited_threads
+from nunbit.start import HeadStart
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A finished network, measured."""
+
+    train: Metrics
+    test: Metrics
+    train_logits: Tensor | None
+    """float32 (N, K); None where only some training pictures were measured."""
+    test_logits: Tensor
+    decision: Decision | None
+    """None where every picture is answered (`eval.max_error` 0)."""
+
+
+def conclude(
+    model: nn.Module,
+    config: RunConfig,
+    dataset: Dataset,
+    runtime: Runtime,
+    head: HeadStart | None,
+) -> Conclusion:
+    """Measure a network after its last update; its last layer takes in the temperature, if any.
+
+    Args:
+        model: with the weights that are kept.
+        config: of the run.
+        dataset: of the run.
+        runtime: of the run.
+        head: fitted last layer of a network that was not trained after that; its known features
+            are not computed again.
+    """
+    measured = dataset.train if head is not None else _measured_train(dataset.train, config)
+
+    def outputs(part: str) -> Outputs:
+        if head is not None:
+            return head.outputs(part)
+        pictures: ImageSet = measured if part == "train" else getattr(dataset, part)
+        arguments = (pictures.images, dataset.preprocess, runtime)
+        if config.eval.max_error:
+            return collect_outputs(model, *arguments, config.eval.batch_size)
+        return Outputs(collect_logits(model, *arguments, config.eval.batch_size))
+
+    with limited_threads(runtime.threads):
+        train, test, decision = outputs("train"), outputs("test"), None
+        if config.eval.max_error:
+            assert dataset.val is not None  # `read_dataset` asks for it
+            val, labels = outputs("val"), dataset.val.labels
+            decision = fit_decision(train.stages, val, labels, config.eval.max_error)
+            cool_head(model, decision.temperature)
+            train, test = (split.cooled(decision.temperature) for split in (train, test))
+        verdicts = None if decision is None else decision.verdicts(test)
+    names = dataset.class_names
+    return Conclusion(
+        train=measure(train.logits, measured.labels, names),
+        test=measure(test.logits, dataset.test.labels, names, verdicts),
+        train_logits=train.logits if len(measured) == len(dataset.train) else None,
+        test_logits=test.logits,
+        decision=decision,
+    )
+
+
+def _measured_train(pictures: ImageSet, config: RunConfig) -> ImageSet:
+    """Return the training pictures that are measured: all, or some at equal distances."""
+    most = config.eval.train_pictures
+    if not most or len(pictures) <= most:
+        return pictures
+    return pictures.select(torch.arange(most) * len(pictures) // most)
+
+
+def describe_promise(decision: Decision) -> str:
+    """Say when a label is given, and what is promised of it."""
+    if decision.is_promised:
+        return tr(
+            "labels from a probability of {least:.1%} on: with 95 % confidence at most "
+            "{max_error:.1%} of them are wrong, by {n:,} validation pictures",
+            least=decision.least_probability,
+            max_error=decision.max_error,
+            n=decision.val_n,
+        )
+    return tr(
+        "labels from a probability of {least:.1%} on; {n:,} validation pictures are too few, or "
+        "too many of them wrong, to promise at most {max_error:.1%} wrong",
+        least=decision.least_probability,
+        max_error=decision.max_error,
+        n=decision.val_n,
+    )
+
+
+def describe_answers(answers: Answers) -> str:
+    """Say how many pictures were answered, and how many of the answers are wrong."""
+    if answers.error is None or answers.error_ci95 is None:
+        return tr(
+            "answered none of {n:,}: unsure {unsure:,}, called foreign {foreign:,}",
+            n=answers.n,
+            unsure=answers.unsure,
+            foreign=answers.foreign,
+        )
+    low, high = answers.error_ci95
+    return tr(
+        "answered {coverage:.1%} of {n:,}, {error:.1%} of them wrong ({low:.1%} to {high:.1%}); "
+        "unsure {unsure:,}, called foreign {foreign:,}",
+        coverage=answers.coverage,
+        n=answers.n,
+        error=answers.error,
+        low=low,
+        high=high,
+        unsure=answers.unsure,
+        foreign=answers.foreign,
+    )

@@ -1,0 +1,64 @@
+"""What a classifier says of one picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from nunbit.language import tr
+from nunbit.metrics import ANSWERED, FOREIGN
+
+VERDICTS = ("label", "unsure", "foreign")  # by the numbers of `nunbit.metrics`
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one picture."""
+
+    path: str
+    label: str
+    """The most probable class, also where the answer is another."""
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    """The most probable classes with their probabilities, best first."""
+    verdict: str = VERDICTS[ANSWERED]
+    """`label`, `unsure` or `foreign`; always `label` where the model does not decline."""
+    answer: str = ""
+    """The label, `unsure: a | b`, or `not one of your classes`, in the user's language."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        top = [{"label": label, "probability": p} for label, p in self.top]
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "verdict": self.verdict,
+            "answer": self.answer,
+            "top": top,
+        }
+
+
+def predicted(
+    name: str, probabilities_K: Tensor, class_names: Sequence[str], top: int, verdict: int
+) -> Prediction:
+    """Return what is said of a picture.
+
+    Args:
+        name: of the picture.
+        probabilities_K: float (K,).
+        class_names: K names.
+        top: how many classes to name.
+        verdict: ANSWERED, UNSURE or FOREIGN.
+    """
+    values, indices = probabilities_K.topk(min(max(top, 2), len(class_names)))
+    pairs = zip(indices.tolist(), values.tolist(), strict=True)
+    ranked = tuple((class_names[i], round(p, 6)) for i, p in pairs)
+    if verdict == ANSWERED:
+        answer = ranked[0][0]
+    elif verdict == FOREIGN:
+        answer = tr("not one of your classes")
+    else:
+        answer = tr("unsure: {classes}", classes=" | ".join(label for label, _ in ranked[:2]))
+    return Prediction(name, *ranked[0], ranked[:top], VERDICTS[verdict], answer)
