@@ -124,9 +124,9 @@ def test_sentences_say_what_can_be_told_apart() -> None:
 def test_a_family_is_all_its_recipes_and_seeds_come_first(tmp_path: Path) -> None:
     _, runs = plan_runs(["birds"], 2, None, {}, tmp_path)
     assert [run.label for run in runs[:3]] == ["birds/mlp", "birds/mlp-deep", "birds/net"]
-    assert len(runs) == 20
-    assert {run.config.train.seed for run in runs[:10]} == {0}
-    assert len({run.run_dir for run in runs}) == 20
+    assert len(runs) == 22
+    assert {run.config.train.seed for run in runs[:11]} == {0}
+    assert len({run.run_dir for run in runs}) == 22
 
 
 def test_the_default_folder_follows_from_the_settings_but_not_from_the_seeds() -> None:
