@@ -460,8 +460,8 @@ def test_many_at_once(colours: Path, expected: Loaded, monkeypatch: pytest.Monke
 
     def spoil() -> None:
         while not is_over.wait(0.01):
-            # Replaced, as a mapped file that shrinks kills readers; not a file that is being written,
-            # which would come back after its writer removed it.
+            # Replaced, as a mapped file that shrinks kills readers; not a file that is being
+            # written, which would come back after its writer removed it.
             for file in [f for f in kept_files() if f.suffix == ".pixels"][:1]:
                 other = file.with_suffix(".spoilt")
                 try:
