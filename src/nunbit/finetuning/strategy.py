@@ -98,15 +98,12 @@ def choose_strategy(
     sizes = [own.height] if config.data.size else _sizes(own, source)
     probe = _largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
     say(_describe(config.model.name, probe, pictures))
-    chosen = config.override({"train.precision": probe.precision})
-    if probe.size != own.height:
-        chosen = chosen.override({"data.size": probe.size})
+    sized = {} if probe.size == own.height else {"data.size": probe.size}
+    chosen = config.override({"train.precision": probe.precision, **sized})
     epoch = pictures * probe.forward_seconds * UPDATE_COST
     affordable = int((RESERVE * budget_seconds - probe.seconds) / epoch)
     if wish == "auto" and pictures < FEW * len(source.class_names):
-        say(
-            tr("only the last layer: all layers overfit fewer than {few} pictures a class", few=FEW)
-        )
+        say(tr("only the last layer: below {few} pictures a class all layers overfit", few=FEW))
         return chosen
     if wish == "head" or (wish == "auto" and affordable < EPOCHS[0]):
         say(tr("only the last layer: an epoch of all layers would take {epoch:.0f} s", epoch=epoch))
