@@ -212,7 +212,7 @@ def test_few_pictures_get_a_last_layer_only(colours: Path, weights: Path) -> Non
     lines: list[str] = []
     chosen = choose_strategy(config, open_source(str(colours)), 3600, "auto", lines.append)
     assert chosen.train.epochs == 0
-    assert "all layers overfit fewer than 50 pictures a class" in lines[-1]
+    assert "below 50 pictures a class all layers overfit" in lines[-1]
 
 
 def finetuned(data: Path, weights: Path, folder: Path, strategy: Strategy) -> Finished:

@@ -56,7 +56,10 @@ class Finished:
 
     @property
     def seconds(self) -> float:
-        """Wall time of training with its start and validation, over all parts of a resumed run."""
+        """Wall time of training with validation, over all parts of a resumed run, and of its start.
+
+        A run that was resumed does not know how long its first start took.
+        """
         return self.start_seconds + sum(epoch.seconds for epoch in self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,6 +110,7 @@ class Finished:
         """Return the body of `result.json`."""
         return {
             **self.to_dict(),
+            "start_seconds": self.start_seconds,
             "test_metrics": self.test.to_dict(),
             "data_fingerprint": self.dataset.fingerprint,
             "skipped": [asdict(fault) for fault in self.dataset.skipped],

@@ -55,8 +55,6 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
         batch_size, names = config.eval.batch_size, dataset.class_names
         train_logits, _ = _logits(classifier, dataset.train, batch_size, display)
         test_logits, verdicts = _logits(classifier, dataset.test, batch_size, display)
-        # What came before the first epoch is in the total alone.
-        other_seconds = result["seconds"] - sum(epoch.seconds for epoch in epochs)
         finished = Finished(
             run_dir=run_dir,
             config=config,
@@ -69,7 +67,7 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
             test=measure(test_logits, dataset.test.labels, names, verdicts),
             test_logits=test_logits,
             train_logits=train_logits,
-            start_seconds=max(0.0, other_seconds),
+            start_seconds=result.get("start_seconds", 0.0),
             views=measure_views(classifier, dataset.test, config.eval),
         )
         now, recorded = finished.test.accuracy, result["test"]["accuracy"]
