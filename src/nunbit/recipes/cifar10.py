@@ -51,7 +51,7 @@ def speed() -> RunConfig:
     Whitening, Muon, pictures of 20 pixels first, and little else: docs/speed.md says what each part
     brings, and which settings reach more.
     """
-    return fast("cifar10/speed", "cifar10", width=32, epochs=4)
+    return fast("cifar10/speed", "cifar10", width=32, epochs=5)
 
 
 def best() -> RunConfig:
