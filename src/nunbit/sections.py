@@ -211,7 +211,7 @@ class EvalConfig:
     train_pictures: int = 0
     """Training pictures that the final training accuracy is measured on; 0 takes all."""
     views: Literal["one", "mirror", "shift"] = "one"
-    """Also measure the mean over two views or six, for pictures that may be mirrored and shifted."""
+    """Also measure the mean over two or six views, for pictures that may be mirrored and moved."""
     max_error: float = 0.0
     """Share of the given labels that may be wrong (0.02): a picture is declined as unsure or as
     none of the classes where validation asks for it; 0 answers every picture."""
