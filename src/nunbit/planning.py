@@ -36,6 +36,7 @@ from nunbit.training.step import Plan, train_step
 from nunbit.training.tempo import settle_precision
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+MIDDLE_WIDTH = 32
 BALANCE = 2.5e-3  # pictures trained on for each FLOP of a forward pass over one picture
 PROBE_PICTURES, PROBE_UPDATES = 256, 3
 WANTED_UPDATES = 300  # fewer learn too little, more make batches too small for the hardware
@@ -138,8 +139,9 @@ def planned(config: RunConfig, seconds: float, display: Display) -> tuple[RunCon
 def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: float) -> Candidate:
     """Return the candidate whose width and length are in balance for the time left."""
     best, nearest = None, math.inf
-    middle = _build(config, dataset, runtime)
-    precision = settle_precision(*middle, runtime).precision  # once, for all widths
+    # Once, for all: at a middle width, since the narrowest gain less from bf16 than those chosen.
+    middle = _build(config.override({"model.width": MIDDLE_WIDTH}), dataset, runtime)
+    precision = settle_precision(*middle, runtime).precision
     config = config.override({"train.precision": precision})
     runtime = replace(runtime, precision=precision)
     for width in WIDTHS:
