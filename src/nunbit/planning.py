@@ -38,7 +38,7 @@ from nunbit.training.tempo import settle_precision
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 MIDDLE_WIDTH = 32
 BALANCE = 2.5e-3  # pictures trained on for each FLOP of a forward pass over one picture
-PROBE_PICTURES, PROBE_UPDATES = 256, 3
+PROBE_PICTURES, PROBE_UPDATES = 256, 4
 WANTED_UPDATES = 300  # fewer learn too little, more make batches too small for the hardware
 BATCH_SIZES = (64, 128, 256, 512)
 SMALL_SIDE, SMALL_FROM = 0.625, 24  # of the side; smaller pictures than 24 pixels stay as they are
@@ -108,11 +108,14 @@ def plan_training(
         small = round(SMALL_SIDE * side) if side >= SMALL_FROM else 0
         config = replace(config, data=replace(config.data, small_size=small))
     best = _choose(config, dataset, runtime, deadline) if is_free else None
-    candidate = best or _time(config, dataset, runtime)
+    candidate = best or _time(config, dataset, runtime, config.train.batch_size)
+    batch = config.train.batch_size
+    if is_free:
+        left = deadline - time.perf_counter()
+        batch = _batch_size(max(1.0, candidate.pictures(dataset, left)))
+        candidate = _time(candidate.config, dataset, candidate.runtime, batch)
     left = deadline - time.perf_counter()
-    pictures = max(1.0, candidate.pictures(dataset, left))
-    batch = _batch_size(pictures) if is_free else config.train.batch_size
-    steps = int(pictures / batch)
+    steps = int(candidate.pictures(dataset, left) / batch)
     if steps < 1:
         raise UsageError(
             "the budget leaves {left:.0f} s, which is too little to train; give a longer one",
@@ -196,19 +199,21 @@ def _batch_size(pictures: float) -> int:
 
 
 def _build(
-    config: RunConfig, dataset: Dataset, runtime: Runtime
+    config: RunConfig, dataset: Dataset, runtime: Runtime, batch_size: int = PROBE_PICTURES
 ) -> tuple[torch.nn.Module, TrainLoader]:
     """Return a network and batches to try it on."""
-    probe = config.override({"train.batch_size": min(PROBE_PICTURES, len(dataset.train))})
+    probe = config.override({"train.batch_size": min(batch_size, len(dataset.train))})
     model = build_start(probe, dataset, runtime).model
     return model, TrainLoader(dataset.train, dataset.preprocess, probe, runtime.device)
 
 
-def _time(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Candidate:
+def _time(
+    config: RunConfig, dataset: Dataset, runtime: Runtime, batch_size: int = PROBE_PICTURES
+) -> Candidate:
     """Train a network for a few updates that are thrown away."""
     from torch.utils.flop_counter import FlopCounterMode  # imports much
 
-    model, loader = _build(config, dataset, runtime)
+    model, loader = _build(config, dataset, runtime, batch_size)
     runtime = settle_precision(model, loader, runtime)
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(dataset.preprocess.normalize(dataset.train.images[:1]).to(runtime.device))
