@@ -13,12 +13,12 @@ import argparse
 import copy
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from machine import describe_machine  # beside this file
-from torch import Tensor, nn
+from plain import Row, optimizer_of, rows_of, silent, texts_net, train_epoch
+from torch import nn
 
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
@@ -32,8 +32,8 @@ from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.training.tempo import settle_precision
 
-# Pictures of one measurement: enough for dozens of updates, few enough for minutes.
-NETWORKS = {
+# Recipes, with the pictures of one measurement: dozens of updates, and minutes at most.
+PICTURES = {
     "birds/net": 10_000,
     "birds/width": 10_000,
     "birds/resdeep": 1_280,
@@ -41,8 +41,6 @@ NETWORKS = {
     "cifar10/alexnet": 3_200,
     "cifar10/resnet18": 640,
 }
-
-
 WHOLE = {"birds": 10_000, "mnist": 60_000, "cifar10": 50_000}  # training pictures of an epoch
 
 
@@ -50,14 +48,14 @@ def main() -> None:
     """Time all networks both ways and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--networks", default=",".join(PICTURES))
     words = parser.parse_args()
     print(describe_machine())
     print("| recipe | batch | precision | plain, s an epoch | nunbit, s an epoch | ratio |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")
     ratios = []
     for name in words.networks.split(","):
-        row = measure(name, NETWORKS[name], words.repeats)
+        row = measure(name, PICTURES[name], words.repeats)
         ratios.append(row.ratio)
         print(
             f"| {name} | {row.batch_size} | {row.precision} | {row.plain:.1f} | {row.ours:.1f} "
@@ -68,7 +66,7 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class Row:
+class Times:
     """Seconds of an epoch both ways."""
 
     batch_size: int
@@ -78,12 +76,11 @@ class Row:
     ratio: float
 
 
-def measure(name: str, pictures: int, repeats: int) -> Row:
+def measure(name: str, pictures: int, repeats: int) -> Times:
     """Train a recipe's network on some of its pictures in turns, after one unmeasured turn."""
     model, loader, runtime = prepare(name, pictures)
     config, dataset = loader.config, loader.pictures
-    x = loader.preprocess.normalize(dataset.images[:]).contiguous()
-    rows = list(zip(x, dataset.labels.tolist(), strict=True))
+    rows = rows_of(dataset, loader.preprocess)
     plain, ours = [], []
     with limited_threads(runtime.threads):
         plain_network = build_plain(name, model)
@@ -92,7 +89,7 @@ def measure(name: str, pictures: int, repeats: int) -> Row:
             ours.append(train_ours(model, loader, runtime, repeat))
     scale = WHOLE[name.partition("/")[0]] / len(rows)
     pairs = list(zip(plain, ours, strict=True))[1:]
-    return Row(
+    return Times(
         config.train.batch_size,
         runtime.precision,
         scale * statistics.median(a for a, _ in pairs),
@@ -104,7 +101,7 @@ def measure(name: str, pictures: int, repeats: int) -> Row:
 def prepare(name: str, pictures: int) -> tuple[nn.Module, TrainLoader, Runtime]:
     """Return a recipe's network, the batches of some of its pictures, and how to compute."""
     config = get_recipe(name)
-    dataset = open_dataset(open_source(config.data.source), config.data, 2, _silent)
+    dataset = open_dataset(open_source(config.data.source), config.data, 2, silent)
     some = torch.arange(min(pictures, len(dataset.train)))
     dataset = replace(dataset, train=dataset.train.select(some))
     runtime = choose_runtime(config.train)
@@ -116,12 +113,7 @@ def prepare(name: str, pictures: int) -> tuple[nn.Module, TrainLoader, Runtime]:
 def build_plain(name: str, model: nn.Module) -> nn.Module:
     """Return the network as the texts write it: activation before pooling, NCHW."""
     if name in ("birds/net", "birds/width"):
-        n = 16 if name == "birds/net" else 32
-        return nn.Sequential(
-            nn.Conv2d(3, n, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2),
-            nn.Conv2d(n, n // 2, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(32 * n, 32), nn.Tanh(), nn.Linear(32, 2),
-        )  # fmt: skip  # as the text prints it
+        return texts_net(16 if name == "birds/net" else 32)
     if name == "mnist/cnn":
         return nn.Sequential(
             nn.Conv2d(1, 16, 5), nn.ReLU(), nn.Conv2d(16, 32, 5), nn.ReLU(), nn.MaxPool2d(2),
@@ -131,26 +123,11 @@ def build_plain(name: str, model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack this form
 
 
-def train_plain(model: nn.Module, rows: list[tuple[Tensor, int]], config: RunConfig) -> float:
+def train_plain(model: nn.Module, rows: list[Row], config: RunConfig) -> float:
     """Train one epoch as the texts do; return its seconds."""
-    rate = config.optim.lr
-    if config.optim.name == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    else:
-        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    loader = torch.utils.data.DataLoader(
-        rows,  # type: ignore[arg-type]  # a list is a data set of the map style
-        batch_size=config.train.batch_size,
-        shuffle=True,
-    )
-    model.train()
-    start, total = time.perf_counter(), 0.0
-    for x, y in loader:
-        loss = nn.functional.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.item()
+    optimizer = optimizer_of(model, config.optim)
+    start = time.perf_counter()
+    train_epoch(model, optimizer, rows, config.train.batch_size)
     return time.perf_counter() - start
 
 
@@ -162,10 +139,6 @@ def train_ours(model: nn.Module, loader: TrainLoader, runtime: Runtime, seed: in
     for _ in fit(state, replace(loader, config=config), None, runtime, lambda items, *_: items):
         pass
     return time.perf_counter() - start
-
-
-def _silent(items: Iterator[object], _count: int, _label: str) -> Iterator[object]:
-    return iter(items)
 
 
 if __name__ == "__main__":

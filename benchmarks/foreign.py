@@ -17,7 +17,9 @@ from torch import Tensor
 
 import nunbit
 from nunbit.bundle import Classifier
-from nunbit.data.pictures import Pictures, load
+from nunbit.data.pictures import Pictures
+from nunbit.data.pixels import load
+from nunbit.data.rows import Images
 from nunbit.data.sources import open_source
 
 PASSED = 0.95
@@ -30,14 +32,14 @@ def spread(pictures: Pictures, count: int) -> Pictures:
     return pictures.select(at)
 
 
-def distances(classifier: Classifier, images: Tensor) -> Tensor:
+def distances(classifier: Classifier, images: Images) -> Tensor:
     """Return how far pictures, uint8 (N, H, W, C), are from those of the training, (N,)."""
     assert classifier.decision is not None
     outputs, _ = classifier.outputs(images, batch_size=32)
     return classifier.decision.familiar.distances(outputs.stages)
 
 
-def pictures_of(classifier: Classifier, source: str, count: int, only: str = "") -> Tensor:
+def pictures_of(classifier: Classifier, source: str, count: int, only: str = "") -> Images:
     """Return pictures of a set as the classifier takes them, uint8 (N, H, W, C)."""
     opened = open_source(source)
     part = next(opened.parts[name] for name in ("test", "all", "train") if name in opened.parts)

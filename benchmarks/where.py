@@ -13,7 +13,7 @@ import time
 from itertools import islice
 
 import torch
-from engine import NETWORKS, prepare  # beside this file
+from engine import PICTURES, prepare  # beside this file
 from machine import describe_machine
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -38,7 +38,7 @@ KINDS = {
 def main() -> None:
     """Profile every network and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", default=",".join([*NETWORKS, "cifar10/speed"]))
+    parser.add_argument("--networks", default=",".join([*PICTURES, "cifar10/speed"]))
     words = parser.parse_args()
     print(describe_machine())
     print("| recipe | precision | products | norms | pooling | activations | optimizer | other "

@@ -22,13 +22,15 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.stats import digests
 from nunbit.errors import MissingInputError, UsageError
-from nunbit.features import FeatureSource, View, features_of
+from nunbit.features import FeatureSource, Seen, features_of
+from nunbit.finetuning import strategy as strategy_module
 from nunbit.finetuning.strategy import FEW, Strategy, choose_strategy, finetune_config
 from nunbit.finished import Finished
 from nunbit.models.head import find_head
 from nunbit.models.registry import build_model
 from nunbit.models.surgery import get
-from nunbit.runtime import choose_runtime, seeded
+from nunbit.runtime import Runtime, choose_runtime, seeded
+from nunbit.training import tempo
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.training.optim import build_optimizer
 from nunbit.values import parse_budget
@@ -68,7 +70,7 @@ def no_track(items: object, _total: int, _label: str) -> object:
     return items
 
 
-def same_views(again: list[View], first: list[View]) -> None:
+def same_seen(again: list[Seen], first: list[Seen]) -> None:
     for one, other in zip(again, first, strict=True):
         torch.testing.assert_close(one.features, other.features, rtol=0, atol=0)
         torch.testing.assert_close(one.stages, other.stages, rtol=0, atol=0)
@@ -90,7 +92,7 @@ def test_features_are_computed_once_and_ten_new_pictures_are_ten() -> None:
     assert computed == 20
     again, computed = features_of(source, [pictures], no_track)
     assert computed == 0
-    same_views(again, first)
+    same_seen(again, first)
     _, computed = features_of(source, [pictures, some_pictures(10, first=100)], no_track)
     assert computed == 10
 
@@ -116,7 +118,7 @@ def test_a_damaged_cache_is_computed_again() -> None:
     file.write_bytes(bytes(content))
     again, computed = features_of(source, [pictures], no_track)
     assert computed == 3
-    same_views(again, first)
+    same_seen(again, first)
 
 
 def blobs(classes: int, count: int, seed: int) -> Labelled:
@@ -213,6 +215,27 @@ def test_few_pictures_get_a_last_layer_only(colours: Path, weights: Path) -> Non
     chosen = choose_strategy(config, open_source(str(colours)), 3600, "auto", lines.append)
     assert chosen.train.epochs == 0
     assert "below 50 pictures a class all layers overfit" in lines[-1]
+
+
+def test_both_precisions_are_timed_where_the_machine_has_both(
+    colours: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings say no epochs until a strategy is chosen; features are computed all the same."""
+    config = finetune_config(str(colours), TINY, str(weights)).override({"data.size": SIZE})
+    timed: list[str] = []
+
+    def forward(_model: nn.Module, x: torch.Tensor, runtime: Runtime) -> float:
+        timed.append(runtime.precision)
+        return {"fp32": 0.2, "bf16": 0.1}[runtime.precision] * len(x)
+
+    monkeypatch.setattr(strategy_module, "_forward_seconds", forward)
+    for has_bf16, expected in ((True, ["fp32", "bf16"]), (False, ["fp32"])):
+        monkeypatch.setattr(tempo, "multiplies_bf16", lambda _device, answer=has_bf16: answer)
+        timed.clear()
+        source = open_source(str(colours))
+        chosen = choose_strategy(config, source, 3600, "head", lambda _line: None)
+        assert timed == expected
+        assert chosen.train.precision == expected[-1]
 
 
 def finetuned(data: Path, weights: Path, folder: Path, strategy: Strategy) -> Finished:

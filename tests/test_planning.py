@@ -10,15 +10,19 @@ import torch
 from torch import nn
 
 import nunbit
+from conftest import write_classes
 from nunbit import planning
+from nunbit.asked import asked_config
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import UsageError
-from nunbit.planning import budget_config, plan_training
+from nunbit.planning import LENGTH, budget_config, plan_training
 from nunbit.recipes import get_recipe
 from nunbit.runtime import Runtime
+from nunbit.start import build_start
+from nunbit.values import Setting
 
 CPU = Runtime(torch.device("cpu"), "fp32", 1)
 
@@ -71,7 +75,7 @@ def test_the_updates_fill_the_time_that_measuring_and_the_report_leave(
 ) -> None:
     speed["flops"] = 1e11
     config = plan(digits, 60)
-    model = planning._build(config, digits, CPU)[0]
+    model = build_start(config, digits, CPU).model
     weights = sum(p.numel() for p in model.parameters() if p.ndim == 4)
     update = weights * 16 * 16 / speed["flops"] * config.train.batch_size
     measuring = planning.FORWARD_COST * update / config.train.batch_size * 1797
@@ -96,6 +100,61 @@ def test_a_named_recipe_keeps_its_network_and_batch(
 def test_too_short_a_budget_is_one_line(digits: Dataset, speed: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="give a longer one"):
         plan(digits, 3)
+
+
+def test_a_width_that_is_asked_for_stays(digits: Dataset, speed: dict[str, float]) -> None:
+    speed["flops"] = 1e12
+    asked = asked_config(None, "digits", None, {"model.width": 12}, for_budget=True)
+    assert plan(digits, 60, asked).model.args == {"width": 12}
+
+
+def test_a_plan_is_a_recipe_whose_length_alone_is_chosen_again(
+    digits: Dataset, speed: dict[str, float]
+) -> None:
+    speed["flops"] = 1e11
+    first = plan(digits, 60)
+    again = plan(digits, 120, first)
+    assert again.train.max_steps > 1.5 * first.train.max_steps
+    length = dict.fromkeys(LENGTH, 1)
+    assert again.override(length) == first.override(length)
+
+
+def test_photographs_are_changed_more_when_seen_often(
+    speed: dict[str, float], tmp_path: Path
+) -> None:
+    speed["flops"] = 1e11
+    folder = str(write_classes(tmp_path / "photos", 20))
+
+    def changes(seconds: float, **settings: Setting) -> tuple[int, float, float]:
+        config = asked_config(None, folder, None, {"size": 16, **settings}, for_budget=True)
+        dataset = open_dataset(open_source(folder), config.data, 1, lambda items, *_: iter(items))
+        data = plan(dataset, seconds, config).data
+        return data.shift_pixels, data.zoom, data.light
+
+    assert changes(60) == (4, 0.3, 0.2)
+    assert changes(60, zoom=0.1) == (2, 0.1, 0.0), "what was asked for stays"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        (None, "epochs"), (None, "max_steps"), (None, "batch_size"), (None, "small_size"),
+        ("birds/net", "epochs"), ("birds/net", "train__max_steps"),
+    ],
+)  # fmt: skip  # pairs
+def test_a_setting_that_the_budget_decides_is_refused(recipe: str | None, name: str) -> None:
+    with pytest.raises(UsageError, match="follows from the budget"):
+        nunbit.train(recipe, budget="60s", **{name: 8})
+
+
+def test_settings_name_the_data_and_the_network_as_well() -> None:
+    by_setting = asked_config(None, None, None, {"data.source": "mnist"}, for_budget=True)
+    assert by_setting == asked_config(None, "mnist", None, {}, for_budget=True)
+    assert by_setting.data.size == 0
+    assert not by_setting.data.flip
+    for model, settings in (("cnn", {}), (None, {"model.name": "cnn"})):
+        named = asked_config(None, "digits", model, settings, for_budget=True)
+        assert (named.recipe, named.model.name) == ("digits/cnn", "cnn")
 
 
 @pytest.mark.parametrize("text", ["", "60", "0.5s", "ten minutes", "-5s", "nans", "1e9h"])

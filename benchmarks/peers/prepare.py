@@ -118,9 +118,9 @@ def _write_task(
     np.savez(
         file,
         settings=np.array(json.dumps(settings)),
-        train_images=train.images.numpy(),
+        train_images=train.images[:].numpy(),
         train_labels=train.labels.numpy(),
-        test_images=test.images.numpy(),
+        test_images=test.images[:].numpy(),
         test_labels=test.labels.numpy(),
     )
 

@@ -28,7 +28,7 @@ from nunbit.language import tr
 from nunbit.lrfind import LrSearch, refuse_unused, search_lr
 from nunbit.metrics import Metrics
 from nunbit.models.pretrained import LITE0
-from nunbit.planning import budget_config, planned
+from nunbit.planning import planned
 from nunbit.prediction import Prediction
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
@@ -71,9 +71,7 @@ def train(
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
     """
     seconds = None if budget is None else parse_budget(budget)
-    if budget is not None and recipe is None and model is None:
-        recipe = budget_config("digits" if data is None else absolute(str(data)))
-    config = asked_config(recipe, data, model, settings)
+    config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     display = Display(quiet=quiet)
     read: Read = read_dataset

@@ -8,6 +8,7 @@ from pathlib import Path
 from nunbit.config import SECTIONS, RunConfig, section_fields
 from nunbit.data.named import NAMED
 from nunbit.errors import UsageError, did_you_mean
+from nunbit.planning import budget_config, refuse_chosen
 from nunbit.recipes import RECIPES, get_recipe
 from nunbit.values import Setting
 
@@ -17,8 +18,21 @@ def asked_config(
     data: str | Path | None,
     model: str | None,
     settings: Mapping[str, Setting],
+    *,
+    for_budget: bool = False,
 ) -> RunConfig:
-    """Return the settings of a training, as `nunbit.train` takes them."""
+    """Return the settings of a training, as `nunbit.train` takes them.
+
+    Args:
+        recipe: a name, a whole configuration, or None for the default of the data.
+        data: in place of the recipe's.
+        model: in place of the recipe's.
+        settings: single fields.
+        for_budget: without recipe and model, return the settings that a plan starts from.
+
+    Raises:
+        UsageError: unknown names, bad values, or settings that the budget decides.
+    """
     given = {dotted(name): value for name, value in settings.items()}
     if data is None and "data.source" in given:
         data = str(given.pop("data.source"))
@@ -27,9 +41,14 @@ def asked_config(
     source = None if data is None else str(data)
     if isinstance(recipe, RunConfig):
         config = recipe if source is None else recipe.override({"data.source": source})
+    elif for_budget and recipe is None and "model.name" not in given:
+        config = budget_config(source or "digits")
     else:
         config = get_recipe(recipe, source)
-    return anchored(config.override(given))
+    config = config.override(given)
+    if for_budget:
+        refuse_chosen(config, given)
+    return anchored(config)
 
 
 def anchored(config: RunConfig) -> RunConfig:

@@ -1,6 +1,6 @@
 """What follows the last update: the decision when not to answer, and the numbers of every split."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -87,41 +87,36 @@ def _measured_train(pictures: ImageSet, config: RunConfig) -> ImageSet:
 
 def describe_promise(decision: Decision) -> str:
     """Say when a label is given, and what is promised of it."""
+    numbers = {
+        "least": decision.least_probability,
+        "max_error": decision.max_error,
+        "n": decision.val_n,
+    }
     if decision.is_promised:
         return tr(
             "labels from a probability of {least:.1%} on: with 95 % confidence at most "
             "{max_error:.1%} of them are wrong, by {n:,} validation pictures",
-            least=decision.least_probability,
-            max_error=decision.max_error,
-            n=decision.val_n,
+            **numbers,
         )
     return tr(
         "labels from a probability of {least:.1%} on; {n:,} validation pictures are too few, or "
         "too many of them wrong, to promise at most {max_error:.1%} wrong",
-        least=decision.least_probability,
-        max_error=decision.max_error,
-        n=decision.val_n,
+        **numbers,
     )
 
 
 def describe_answers(answers: Answers) -> str:
     """Say how many pictures were answered, and how many of the answers are wrong."""
-    if answers.error is None or answers.error_ci95 is None:
+    numbers = asdict(answers)
+    if answers.error_ci95 is None:
         return tr(
-            "answered none of {n:,}: unsure {unsure:,}, called foreign {foreign:,}",
-            n=answers.n,
-            unsure=answers.unsure,
-            foreign=answers.foreign,
+            "answered none of {n:,}: unsure {unsure:,}, called foreign {foreign:,}", **numbers
         )
     low, high = answers.error_ci95
     return tr(
         "answered {coverage:.1%} of {n:,}, {error:.1%} of them wrong ({low:.1%} to {high:.1%}); "
         "unsure {unsure:,}, called foreign {foreign:,}",
-        coverage=answers.coverage,
-        n=answers.n,
-        error=answers.error,
         low=low,
         high=high,
-        unsure=answers.unsure,
-        foreign=answers.foreign,
+        **numbers,
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nunbit.data.download import cache_folder
 from nunbit.data.pictures import ImageSet, Track
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.stats import DIGEST_BYTES
 from nunbit.errors import DataError, StorageError
 from nunbit.evaluation import eval_mode
 from nunbit.language import tr
@@ -29,7 +30,6 @@ from nunbit.storage import load_tensors, make_folder, save_tensors
 
 BATCH = 32  # pictures of 224 pixels: activations of a few hundred MB at most
 SAVE_SECONDS = 30.0  # a stop loses that much
-DIGEST_BYTES = 8
 LAYOUT = "features, stages"  # of a row; another one gets a file of another name
 
 
@@ -56,7 +56,7 @@ class FeatureSource:
 
 
 @dataclass(frozen=True)
-class View:
+class Seen:
     """What a network sees in pictures, float32 on the CPU."""
 
     features: Tensor
@@ -73,10 +73,10 @@ class _Known:
     widths: list[int]
     """F and the C of every stage; empty before the first picture."""
 
-    def view(self, digests: Sequence[str]) -> View:
+    def seen(self, digests: Sequence[str]) -> Seen:
         table = torch.stack([self.rows[digest] for digest in digests])
         features, *stages = table.split(self.widths, dim=1)
-        return View(features, tuple(stages))
+        return Seen(features, tuple(stages))
 
 
 def count_known(source: FeatureSource) -> int:
@@ -86,7 +86,7 @@ def count_known(source: FeatureSource) -> int:
 
 def features_of(
     source: FeatureSource, parts: Sequence[ImageSet], track: Track
-) -> tuple[list[View], int]:
+) -> tuple[list[Seen], int]:
     """Return what the network sees in the pictures of each part, and how many were computed.
 
     Args:
@@ -114,7 +114,7 @@ def features_of(
             saved = time.monotonic()
     if digests:
         _save(source.file(), known)
-    return [known.view(part.digests) for part in parts], len(digests)
+    return [known.seen(part.digests) for part in parts], len(digests)
 
 
 def _compute(source: FeatureSource, images: Tensor) -> list[Tensor]:

@@ -11,7 +11,7 @@ whose network costs six times as much a picture and sees five times as many.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, count
 
@@ -26,26 +26,27 @@ from nunbit.evaluation import eval_mode
 from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
-from nunbit.recipes.speed import fast
+from nunbit.recipes.speed import SHIFT_PIXELS, fast, small_size
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
-from nunbit.training.optim import build_optimizer
-from nunbit.training.state import TrainState
-from nunbit.training.step import Plan, train_step
-from nunbit.training.tempo import settle_precision
+from nunbit.training.tempo import Trial, settle_precision
 
+RECIPE = "budget"  # of runs whose network is chosen here
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
-MIDDLE_WIDTH = 32
 BALANCE = 2.5e-3  # pictures trained on for each FLOP of a forward pass over one picture
 PROBE_PICTURES, PROBE_UPDATES = 256, 4
 WANTED_UPDATES = 300  # fewer learn too little, more make batches too small for the hardware
 BATCH_SIZES = (64, 128, 256, 512)
-SMALL_SIDE, SMALL_FROM = 0.625, 24  # of the side; smaller pictures than 24 pixels stay as they are
-FORWARD_COST = 0.36  # of an update
-REPORT_SECONDS = 5.0
-MEASURED = 5_000  # training pictures at the end
-MANY_EPOCHS = 8  # from which on photographs are also enlarged and relit
+FORWARD_COST = 0.36  # of an update: one of three passes, and a little for what is around them
+REPORT_SECONDS = 5.0  # for the report and the model file, on two cores
+MEASURED = 5_000  # training pictures at the end; of large sets all would take a tenth of the time
+MANY_EPOCHS = 8  # from which on photographs are also enlarged and relit, not learned by heart
+# Of photographs then, as in `photos/cnn`.
+PHOTOGRAPHS = {"data.shift_pixels": 4, "data.zoom": 0.3, "data.light": 0.2}
+# A setting beside a budget that decides it would be two answers to one question.
+LENGTH = ("train.epochs", "train.max_steps")
+CHOSEN = (*LENGTH, "train.batch_size", "data.small_size")
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Candidate:
     flops: float
     """Of a forward pass over one picture."""
     small_seconds: float
-    """Of an update, for each picture, in the first part of the run."""
+    """Of an update, for each picture, while pictures are shown smaller; 0 where they never are."""
     full_seconds: float
-    """The same in the second part."""
+    """The same in full size."""
 
     @property
     def seconds(self) -> float:
@@ -68,60 +69,48 @@ class Candidate:
         return small * self.small_seconds + (1 - small) * self.full_seconds
 
     def pictures(self, dataset: Dataset, budget_seconds: float) -> float:
-        """Return how many pictures can be trained on, with repeats."""
+        """Return how many pictures can be trained on in the time, with repeats.
+
+        Args:
+            dataset: its test pictures, and some of the training's, are measured at the end.
+            budget_seconds: for updates, measuring and the report.
+        """
         measured = len(dataset.test) + min(MEASURED, len(dataset.train))
         forward = FORWARD_COST * self.full_seconds
         return (budget_seconds - REPORT_SECONDS - measured * forward) / self.seconds
 
 
 def budget_config(source: str) -> RunConfig:
-    """Return the settings that a plan for a data source starts from."""
-    config = fast("budget", source, width=WIDTHS[0], epochs=1)
+    """Return the settings that a plan for a data source starts from; its width is left open."""
+    config = fast(RECIPE, source)
     size = 16 if source == "digits" else 0  # 8 pixels leave nothing to three halvings
-    return config.override({"eval.train_pictures": MEASURED, "data.size": size})
+    return replace(
+        config,
+        data=replace(config.data, size=size, small_size=0),
+        model=replace(config.model, args={}),
+        eval=replace(config.eval, train_pictures=MEASURED),
+    )
 
 
-def plan_training(
-    config: RunConfig,
-    dataset: Dataset,
-    runtime: Runtime,
-    deadline: float,
-    say: Callable[[str], None],
-) -> RunConfig:
-    """Return settings that use the time until `deadline` best, and say which.
+def is_width_open(config: RunConfig) -> bool:
+    """Return whether a plan may choose the network's width: nobody named a network or a width."""
+    return config.recipe == RECIPE and not config.model.args
 
-    A network that the settings name stays; without one (`recipe` is "budget") its width is chosen.
+
+def refuse_chosen(config: RunConfig, names: Iterable[str]) -> None:
+    """Refuse settings that the budget decides.
 
     Args:
-        config: what is to be trained; its epochs, and perhaps more, are replaced.
-        dataset: its pictures, read already.
-        runtime: the device and threads.
-        deadline: when all must be done, on the clock of `time.perf_counter`.
-        say: prints one line.
+        config: what is to be trained.
+        names: dotted names of what was given.
 
     Raises:
-        UsageError: the time is too short for one epoch's share of updates.
+        UsageError: one of them.
     """
-    is_free = config.recipe == "budget"
-    if is_free:
-        side = min(dataset.preprocess.height, dataset.preprocess.width)
-        small = round(SMALL_SIDE * side) if side >= SMALL_FROM else 0
-        config = replace(config, data=replace(config.data, small_size=small))
-    best = _choose(config, dataset, runtime, deadline) if is_free else None
-    candidate = best or _time(config, dataset, runtime, config.train.batch_size)
-    batch = config.train.batch_size
-    if is_free:
-        left = deadline - time.perf_counter()
-        batch = _batch_size(max(1.0, candidate.pictures(dataset, left)))
-        candidate = _time(candidate.config, dataset, candidate.runtime, batch)
-    left = deadline - time.perf_counter()
-    steps = int(candidate.pictures(dataset, left) / batch)
-    if steps < 1:
-        raise UsageError(
-            "the budget leaves {left:.0f} s, which is too little to train; give a longer one",
-            left=max(0.0, left),
-        )
-    return _settled(candidate, dataset, batch, steps, say)
+    chosen = CHOSEN if is_width_open(config) else LENGTH
+    for name in names:
+        if name in chosen:
+            raise UsageError("'{name}' follows from the budget: leave one of them out", name=name)
 
 
 def planned(config: RunConfig, seconds: float, display: Display) -> tuple[RunConfig, Read]:
@@ -139,58 +128,95 @@ def planned(config: RunConfig, seconds: float, display: Display) -> tuple[RunCon
     return plan_training(config, dataset, runtime, deadline, display.say), lambda *_: dataset
 
 
+def plan_training(
+    config: RunConfig,
+    dataset: Dataset,
+    runtime: Runtime,
+    deadline: float,
+    say: Callable[[str], None],
+) -> RunConfig:
+    """Return settings that use the time until `deadline` best, and say which.
+
+    Args:
+        config: what is to be trained; its length is replaced and, where `is_width_open`, its width,
+            batch size and the size of its first pictures.
+        dataset: its pictures, read already.
+        runtime: the device and threads.
+        deadline: when all must be done, on the clock of `time.perf_counter`.
+        say: prints one line.
+
+    Raises:
+        UsageError: the time is too short for one update.
+    """
+    if is_width_open(config):
+        candidate = _choose(config, dataset, runtime, deadline)
+    else:
+        candidate = _time(config, dataset, runtime)
+    left = deadline - time.perf_counter()
+    steps = int(candidate.pictures(dataset, left) / candidate.config.train.batch_size)
+    if steps < 1:
+        raise UsageError(
+            "the budget leaves {left:.0f} s, which is too little to train; give a longer one",
+            left=max(0.0, left),
+        )
+    chosen = _with_length(candidate, dataset, steps)
+    say(_describe(chosen, candidate, dataset))
+    return chosen
+
+
 def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: float) -> Candidate:
     """Return the candidate whose width and length are in balance for the time left."""
-    best, nearest = None, math.inf
-    # Once, for all: at a middle width, since the narrowest gain less from bf16 than those chosen.
-    middle = _build(config.override({"model.width": MIDDLE_WIDTH}), dataset, runtime)
-    precision = settle_precision(*middle, runtime).precision
+    side = min(dataset.preprocess.height, dataset.preprocess.width)
+    config = config.override(
+        {"data.small_size": small_size(side), "train.batch_size": PROBE_PICTURES}
+    )
+    # Once, at the default width: the narrowest networks gain less from bf16 than those chosen.
+    precision = settle_precision(*_build(config, dataset, runtime), runtime).precision
     config = config.override({"train.precision": precision})
-    runtime = replace(runtime, precision=precision)
+    best, nearest, pictures = None, math.inf, 0.0
     for width in WIDTHS:
         candidate = _time(config.override({"model.width": width}), dataset, runtime)
-        pictures = candidate.pictures(dataset, deadline - time.perf_counter())
-        distance = abs(math.log(max(pictures, 1.0) / candidate.flops / BALANCE))
+        affordable = max(1.0, candidate.pictures(dataset, deadline - time.perf_counter()))
+        distance = abs(math.log(affordable / candidate.flops / BALANCE))
         if distance >= nearest:  # the wider, the fewer pictures: it only gets worse
             break
-        best, nearest = candidate, distance
+        best, nearest, pictures = candidate, distance, affordable
     assert best is not None
-    return best
+    # Again at its own batch size: the length follows from this time.
+    return _time(
+        best.config.override({"train.batch_size": _batch_size(pictures)}), dataset, runtime
+    )
 
 
-def _settled(
-    candidate: Candidate, dataset: Dataset, batch: int, steps: int, say: Callable[[str], None]
-) -> RunConfig:
+def _with_length(candidate: Candidate, dataset: Dataset, steps: int) -> RunConfig:
+    """Return a candidate's settings for so many updates."""
     config = candidate.config
-    pictures = len(dataset.train)
-    epochs = math.ceil(steps / max(1, math.ceil(pictures / batch)))
+    epochs = math.ceil(steps / math.ceil(len(dataset.train) / config.train.batch_size))
+    precision = candidate.runtime.precision
+    train = replace(config.train, epochs=epochs, max_steps=steps, precision=precision)
     data = config.data
-    is_photographs = config.recipe == "budget" and data.source not in NAMED
-    if is_photographs and epochs >= MANY_EPOCHS:
-        data = replace(data, shift_pixels=4, zoom=0.3, light=0.2)
-    train = replace(
-        config.train,
-        batch_size=batch,
-        epochs=epochs,
-        max_steps=steps,
-        precision=candidate.runtime.precision,
+    # Other values than the plan's own were asked for.
+    is_own = (data.shift_pixels, data.zoom, data.light) == (SHIFT_PIXELS, 0.0, 0.0)
+    is_folder = config.recipe == RECIPE and data.source not in NAMED
+    changes = PHOTOGRAPHS if is_own and is_folder and epochs >= MANY_EPOCHS else {}
+    return replace(config, train=train).override(changes)
+
+
+def _describe(config: RunConfig, candidate: Candidate, dataset: Dataset) -> str:
+    """Say what will be trained, for how long."""
+    train, width = config.train, config.model.args.get("width")
+    pictures = train.max_steps * train.batch_size
+    return tr(
+        "plan: {name}{width}, {steps:,} updates of {batch} pictures ({passes:.1f} epochs), "
+        "about {seconds:.0f} s of training in {precision}",
+        name=config.model.name,
+        width="" if width is None else tr(" of width {width}", width=width),
+        steps=train.max_steps,
+        batch=train.batch_size,
+        passes=pictures / len(dataset.train),
+        seconds=pictures * candidate.seconds,
+        precision=train.precision,
     )
-    say(
-        tr(
-            "plan: {name}{width}, {steps:,} updates of {batch} pictures ({passes:.1f} epochs), "
-            "about {seconds:.0f} s of training in {precision}",
-            name=config.model.name,
-            width=tr(" of width {width}", width=config.model.args["width"])
-            if "width" in config.model.args
-            else "",
-            steps=steps,
-            batch=batch,
-            passes=steps * batch / pictures,
-            seconds=steps * batch * candidate.seconds,
-            precision=candidate.runtime.precision,
-        )
-    )
-    return replace(config, data=data, train=train)
 
 
 def _batch_size(pictures: float) -> int:
@@ -199,49 +225,50 @@ def _batch_size(pictures: float) -> int:
 
 
 def _build(
-    config: RunConfig, dataset: Dataset, runtime: Runtime, batch_size: int = PROBE_PICTURES
+    config: RunConfig, dataset: Dataset, runtime: Runtime
 ) -> tuple[torch.nn.Module, TrainLoader]:
-    """Return a network and batches to try it on."""
-    probe = config.override({"train.batch_size": min(batch_size, len(dataset.train))})
+    """Return a network and batches to try it on; of few pictures they are smaller."""
+    most = len(dataset.train)
+    probe = config.override({"train.batch_size": min(config.train.batch_size, most)})
     model = build_start(probe, dataset, runtime).model
     return model, TrainLoader(dataset.train, dataset.preprocess, probe, runtime.device)
 
 
-def _time(
-    config: RunConfig, dataset: Dataset, runtime: Runtime, batch_size: int = PROBE_PICTURES
-) -> Candidate:
+def _time(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Candidate:
     """Train a network for a few updates that are thrown away."""
     from torch.utils.flop_counter import FlopCounterMode  # imports much
 
-    model, loader = _build(config, dataset, runtime, batch_size)
-    runtime = settle_precision(model, loader, runtime)
+    model, loader = _build(config, dataset, runtime)
+    runtime = settle_precision(model, loader, _in_precision(config, runtime))
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(dataset.preprocess.normalize(dataset.train.images[:1]).to(runtime.device))
-    full = _update_seconds(model, replace(loader, config=_always(loader.config, 0)), runtime)
-    small, shown = config.data.small_size, full
-    if small:
-        loader = replace(loader, config=_always(loader.config, small))
-        shown = _update_seconds(model, loader, runtime)
-    return Candidate(config, runtime, counter.get_total_flops(), shown, full)
+    small = config.data.small_size
+    full_seconds = _update_seconds(model, _showing(loader, 0), runtime)
+    small_seconds = _update_seconds(model, _showing(loader, small), runtime) if small else 0.0
+    return Candidate(config, runtime, counter.get_total_flops(), small_seconds, full_seconds)
 
 
-def _always(config: RunConfig, small_size: int) -> RunConfig:
-    """Return settings under which the first updates show pictures of one size."""
-    return config.override({"data.small_size": small_size, "train.epochs": 1000})
+def _in_precision(config: RunConfig, runtime: Runtime) -> Runtime:
+    """Return the runtime with the precision that the settings name, if they do."""
+    precision = config.train.precision
+    return runtime if precision == "auto" else replace(runtime, precision=precision)
+
+
+def _showing(loader: TrainLoader, small_size: int) -> TrainLoader:
+    """Return batches of which the first many show pictures of one size."""
+    many = {"data.small_size": small_size, "train.epochs": 1000}
+    return replace(loader, config=loader.config.override(many))
 
 
 def _update_seconds(model: torch.nn.Module, loader: TrainLoader, runtime: Runtime) -> float:
     """Return the seconds of an update for each picture: the least of a few, after one."""
-    still = replace(loader.config.optim, lr=1e-9, schedule="constant")
-    state = TrainState(model.train(), build_optimizer(model, still))
-    plan = Plan(replace(loader.config, optim=still), runtime, total_steps=1000)
+    trial = Trial(model, loader.config, runtime)
     batches = chain.from_iterable(loader.batches(epoch) for epoch in count())
     seconds = []
     with limited_threads(runtime.threads):
         for _ in range(PROBE_UPDATES):
             start = time.perf_counter()
             x, y = next(batches)
-            train_step(state, x, y, plan)
-            state.sums.tolist()  # waits for a GPU
+            trial.update(x, y)
             seconds.append((time.perf_counter() - start) / len(y))
     return min(seconds[1:])

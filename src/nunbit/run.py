@@ -42,13 +42,7 @@ from nunbit.runfolder import (
 from nunbit.runlines import epoch_cells, run_header
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, versions
 from nunbit.signals import StopRequest, stop_requests
-from nunbit.start import (
-    HeadStart,
-    Start,
-    build_start,
-    fit_start,
-    resolved,
-)
+from nunbit.start import HeadStart, Start, build_start, fit_start, resolved
 from nunbit.storage import make_folder
 from nunbit.training.check import dead_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
@@ -293,7 +287,7 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
     track = stoppable(display, stop)
     head = fit_start(training.start, training.dataset, training.runtime, track)
     training.start_seconds += head.seconds
-    known = sum(len(view.features) for view in head.views.values()) - head.computed
+    known = sum(len(seen.features) for seen in head.seen.values()) - head.computed
     display.say(
         tr(
             "features of {computed:,} pictures computed, {known:,} known; logistic "

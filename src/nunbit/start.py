@@ -14,7 +14,7 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
 from nunbit.evaluation import Outputs, eval_mode
-from nunbit.features import FeatureSource, View, features_of
+from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.language import tr
 from nunbit.models.base import Network
 from nunbit.models.catalog import find_entry
@@ -46,7 +46,7 @@ class HeadStart:
     """A last layer that was fitted before the first epoch, and what it was fitted on."""
 
     head: LinearHead
-    views: dict[str, View]
+    seen: dict[str, Seen]
     """What the network sees in the pictures of each split, by its name."""
     computed: int
     """Pictures whose features were not in the cache."""
@@ -54,8 +54,8 @@ class HeadStart:
 
     def outputs(self, part: str) -> Outputs:
         """Return the logits (N, K) of a split, and what the stages see in it."""
-        view = self.views[part]
-        return Outputs(self.head.logits(view.features), view.stages)
+        seen = self.seen[part]
+        return Outputs(self.head.logits(seen.features), seen.stages)
 
 
 def preprocess_of(config: RunConfig) -> Preprocess | None:
@@ -179,11 +179,11 @@ def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) ->
     source = FeatureSource(start.model, dataset.preprocess, runtime, sha256)
     with limited_threads(runtime.threads):
         found, computed = features_of(source, list(parts.values()), track)
-        views = dict(zip(parts, found, strict=True))
-        labelled = {name: Labelled(views[name].features, parts[name].labels) for name in parts}
+        seen = dict(zip(parts, found, strict=True))
+        labelled = {name: Labelled(seen[name].features, parts[name].labels) for name in parts}
         head = fit_head(labelled["train"], labelled.get("val"))
     head.put_into(start.model)
-    return HeadStart(head, views, computed, time.perf_counter() - began)
+    return HeadStart(head, seen, computed, time.perf_counter() - began)
 
 
 def describe_start(config: RunConfig) -> str:

@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -27,12 +26,13 @@ from PIL import features
 
 from nunbit.data.decode import DECODE_VERSION
 from nunbit.data.download import cache_folder
+from nunbit.data.pictures import Pixels
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.room import asked_limit, cache_limit
+from nunbit.data.stats import DIGEST_BYTES
 from nunbit.storage import is_temporary
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-KEY_BYTES, DIGEST_BYTES = 32, 8
+KEY_BYTES = 32
 NO_KEY = bytes(KEY_BYTES)  # a picture that was not read, or is too large a file to be hashed whole
 UNREADABLE = "0" * 2 * DIGEST_BYTES  # instead of the digest of pixels
 SUFFIX = ".pixels"

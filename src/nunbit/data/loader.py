@@ -63,13 +63,14 @@ class TrainLoader:
             epoch: counts from 0.
             first_step: batches to leave out at the start, when a run goes on inside an epoch.
         """
-        order, size = self.order(epoch), self.config.train.batch_size
-        for step, start in list(enumerate(self._starts()))[first_step:]:
+        order, size, starts = self.order(epoch), self.config.train.batch_size, self._starts()
+        small_steps = self.small_steps - epoch * len(starts)
+        for step, start in enumerate(starts[first_step:], first_step):
             indices = order[start : start + size]
             images = self.pictures.images[indices]
             images = augment(images, self.config.data, self.config.train.seed, epoch, indices)
             x = self.preprocess.normalize(images.to(self.device, non_blocking=True))
-            if epoch * self.steps_per_epoch + step < self.small_steps:
+            if step < small_steps:
                 x = shrink(x, self.config.data.small_size)
             yield x, self.pictures.labels[indices].to(self.device, non_blocking=True)
 

@@ -9,6 +9,7 @@ import torch
 
 from nunbit.data.rows import Images, batches
 
+DIGEST_BYTES = 8  # of a picture's digest
 BATCH_BYTES = 16 << 20  # of pictures taken out of a set at once; bincount makes eight times that
 
 
@@ -48,7 +49,7 @@ def digests(images: Images) -> list[str]:
 
 def digests_of(rows: np.ndarray[Any, np.dtype[np.uint8]]) -> list[str]:
     """Return `digests` of an array (N, H, W, C) whose memory is contiguous."""
-    start = hashlib.blake2b(digest_size=8, key=str(rows.shape[1:]).encode())
+    start = hashlib.blake2b(digest_size=DIGEST_BYTES, key=str(rows.shape[1:]).encode())
     found = []
     for row in rows:
         hashed = start.copy()  # with the key taken in, which is as much work as 128 bytes

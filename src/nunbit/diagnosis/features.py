@@ -83,8 +83,8 @@ def _of_network(images: Pixels, runtime: Runtime, track: Track) -> Floats:
     numbers = torch.arange(len(resized))
     part = ImageSet(resized, numbers, [str(i) for i in range(len(resized))], digests(resized))
     with limited_threads(runtime.threads):
-        (view,), _ = features_of(source, [part], track)
-    return standardized(view.features.numpy().astype(np.float32))
+        (seen,), _ = features_of(source, [part], track)
+    return standardized(seen.features.numpy().astype(np.float32))
 
 
 def _resized(images: Pixels) -> torch.Tensor:

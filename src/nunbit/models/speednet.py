@@ -9,7 +9,8 @@ hlb-CIFAR10 (2023): whitening from patches, Dirac initial weights, batch norm th
 few updates, GELU, pooling in the middle of a block, logits scaled down.
 Differences: narrow by default, since ordinary computers are slower than that paper's; the whitening
 has no bias, so that nothing is computed backward through the largest maps; pictures above 32
-pixels are halved by its stride; `prepare` takes the run's own training pictures.
+pixels are halved by its stride; batch norm scales, and takes 0.6 of each batch where the paper
+takes 0.4; `prepare` takes the run's own training pictures.
 
 Shapes: B batch, C channels, H and W pixels, K classes, n `width`.
 """
@@ -23,7 +24,7 @@ from nunbit.models.registry import register_model
 
 FULL_SIDE = 32  # pixels; larger pictures are halved by the whitening until they are at most this
 LEAST_SIDE = 10  # pixels: 9 after the whitening, and three halvings leave 1
-MOMENTUM = 0.6  # of batch norm: weights move fast, so old statistics are wrong ones
+MOMENTUM = 0.6  # of batch norm: weights move fast; torch's 0.1 did as well (docs/log.md)
 LOGIT_SCALE = 1 / 9
 PATCH_EIGENVALUE_FLOOR = 5e-4  # limits how much the faintest directions are amplified
 MOST_FILTERS = 24  # directions kept of larger patches: those with the greatest variance
@@ -47,7 +48,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Take the directions of the patches of pictures x (B, C, H, W)."""
+        """Take the directions of the patches of training pictures x (B, C, H, W), normalised."""
         channels, side = self.weight.shape[1:3]
         patches = F.unfold(x.float(), side, stride=side).transpose(1, 2).flatten(0, 1)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))

@@ -33,57 +33,64 @@ CHOICES: tuple[Precision, ...] = ("fp32", "bf16")
 
 def is_open(config: TrainConfig, runtime: Runtime) -> bool:
     """Return whether the precision is left to the machine, and the machine has two to offer."""
-    trains = config.epochs > 0
-    return trains and config.precision == "auto" and multiplies_bf16(runtime.device)
+    return config.precision == "auto" and multiplies_bf16(runtime.device)
 
 
 def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> Runtime:
     """Return `runtime` with the precision in which this network trains faster.
 
-    Only where the settings leave it to the machine and the hardware knows bf16; else `runtime`
-    comes back as it is.
+    Only where the settings leave it to the machine, the hardware knows bf16, and the run has
+    updates; else `runtime` comes back as it is.
 
     Args:
         model: on `runtime.device`; not changed.
         loader: gives a batch of the run.
         runtime: device and threads to time on.
     """
-    if not is_open(loader.config.train, runtime):
+    train = loader.config.train
+    if not train.epochs or not is_open(train, runtime):
         return runtime
     x, y = next(loader.batches(0))
     count = max(LEAST_PICTURES, PIXELS // (x.shape[2] * x.shape[3]))
-    contenders = [_Contender(model, loader.config, replace(runtime, precision=p)) for p in CHOICES]
+    trials = [Trial(model, loader.config, replace(runtime, precision=p)) for p in CHOICES]
+    seconds: list[list[float]] = [[] for _ in trials]
     with limited_threads(runtime.threads):
         end = float("inf")
         for number in range(MAX_ROUNDS):
             try:
-                for contender in contenders:
-                    contender.update(x[:count], y[:count])
+                for trial, spent in zip(trials, seconds, strict=True):
+                    start = time.perf_counter()
+                    trial.update(x[:count], y[:count])
+                    spent.append(time.perf_counter() - start)
             except DivergedStepError:  # the training will say it, with its own learning rate
                 return runtime
             if number == 0:
                 end = time.perf_counter() + SECONDS
             elif time.perf_counter() > end:
                 break
-    exact, short = (min(contender.seconds[1:]) for contender in contenders)
+    exact, short = (min(spent[1:]) for spent in seconds)
     return replace(runtime, precision="bf16" if exact > LEAST_GAIN * short else "fp32")
 
 
-class _Contender:
-    """A copy of the network that is trained in one precision against the clock."""
+class Trial:
+    """A copy of a network that is trained only to be timed."""
 
     def __init__(self, model: nn.Module, config: RunConfig, runtime: Runtime) -> None:
+        """Copy the network.
+
+        Args:
+            model: on `runtime.device`; not changed.
+            config: of the run; its schedule and learning rate are not used.
+            runtime: where and how to compute.
+        """
         # A rate this small cannot diverge: the loss is of no interest here.
         still = replace(config.optim, lr=1e-9, schedule="constant")
         twin = copy.deepcopy(model).train()
-        self.state = TrainState(twin, build_optimizer(twin, still))
-        self.state.sums = self.state.sums.to(runtime.device)
-        self.plan = Plan(replace(config, optim=still), runtime, total_steps=MAX_ROUNDS)
-        self.seconds: list[float] = []
+        self._state = TrainState(twin, build_optimizer(twin, still))
+        self._state.sums = self._state.sums.to(runtime.device)
+        self._plan = Plan(replace(config, optim=still), runtime, total_steps=MAX_ROUNDS)
 
     def update(self, x: Tensor, y: Tensor) -> None:
-        """Do one update and note its seconds."""
-        start = time.perf_counter()
-        train_step(self.state, x, y, self.plan)
-        self.state.sums.tolist()  # waits for a GPU
-        self.seconds.append(time.perf_counter() - start)
+        """Do one update on pictures x (B, C, H, W) and labels y (B,), and wait for its end."""
+        train_step(self._state, x, y, self._plan)
+        self._state.sums.tolist()  # waits for a GPU
