@@ -69,6 +69,7 @@ def ways(model: nn.Module, batch: int) -> dict[str, Way]:
             replace(runtime, precision=precision),
         )  # fmt: skip  # one argument a line would take six
         found[f"nunbit, {precision}"] = lambda c=classifier: c.logits(images)
+    torch.compiler.reset()  # after eight networks and sizes it would give up and run them eagerly
     found["torch.compile"] = _no_grad(torch.compile(copy.deepcopy(model)), x)
     session = _onnx(copy.deepcopy(model), x)
     if session is not None:
