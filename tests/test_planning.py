@@ -95,6 +95,7 @@ def test_a_named_recipe_keeps_its_network_and_batch(
     assert chosen.optim == recipe.optim
     assert chosen.train.batch_size == recipe.train.batch_size
     assert chosen.train.max_steps > 0
+    assert chosen.eval.train_pictures == planning.MEASURED, "measuring all is not in the time"
 
 
 def test_too_short_a_budget_is_one_line(digits: Dataset, speed: dict[str, float]) -> None:

@@ -75,7 +75,7 @@ class Candidate:
             dataset: its test pictures, and some of the training's, are measured at the end.
             budget_seconds: for updates, measuring and the report.
         """
-        measured = len(dataset.test) + min(MEASURED, len(dataset.train))
+        measured = len(dataset.test) + min(self.config.eval.train_pictures, len(dataset.train))
         forward = FORWARD_COST * self.full_seconds
         return (budget_seconds - REPORT_SECONDS - measured * forward) / self.seconds
 
@@ -88,7 +88,6 @@ def budget_config(source: str) -> RunConfig:
         config,
         data=replace(config.data, size=size, small_size=0),
         model=replace(config.model, args={}),
-        eval=replace(config.eval, train_pictures=MEASURED),
     )
 
 
@@ -139,7 +138,8 @@ def plan_training(
 
     Args:
         config: what is to be trained; its length is replaced and, where `is_width_open`, its width,
-            batch size and the size of its first pictures.
+            batch size and the size of its first pictures. Of the training pictures no more than
+            `MEASURED` are measured at the end, unless the settings say how many.
         dataset: its pictures, read already.
         runtime: the device and threads.
         deadline: when all must be done, on the clock of `time.perf_counter`.
@@ -148,6 +148,8 @@ def plan_training(
     Raises:
         UsageError: the time is too short for one update.
     """
+    if not config.eval.train_pictures:
+        config = config.override({"eval.train_pictures": MEASURED})
     if is_width_open(config):
         candidate = _choose(config, dataset, runtime, deadline)
     else:
