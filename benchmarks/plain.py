@@ -1,6 +1,7 @@
 """The texts' own loop, rewritten: what nunbit's accuracy and speed are compared with.
 
     NUNBIT_DATA=path/to/data python benchmarks/plain.py [--epochs 100] [--seed 0] [--threads 1]
+    NUNBIT_DATA=path/to/data python benchmarks/plain.py mnist/cnn --epochs 10
 
 Plain PyTorch throughout: a DataLoader over a list of tensors, NCHW, one `.item()` per step. Only
 the reading of the pictures is nunbit's, so that both see the same pixels and statistics.
@@ -25,24 +26,26 @@ Row = tuple[Tensor, int]
 
 
 def main() -> None:
-    """Train the texts' network as the texts do and print both accuracies."""
+    """Train a network of the texts as they do and print both accuracies."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", nargs="?", choices=NETWORKS, default="birds/net")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=10, help="epochs between measurements")
     parser.add_argument("--threads", type=int, default=2)
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     torch.manual_seed(words.seed)
 
-    config = get_recipe("birds/net")
-    dataset = open_dataset(open_source("birds"), config.data, 2, silent)
+    config = get_recipe(words.recipe)
+    dataset = open_dataset(open_source(config.data.source), config.data, 2, silent)
     sets = {part: rows_of(getattr(dataset, part), dataset.preprocess) for part in ("train", "test")}
-    model = texts_net(16)
+    model = NETWORKS[words.recipe]()
     optimizer = optimizer_of(model, config.optim)
     start = time.perf_counter()
     for epoch in range(1, words.epochs + 1):
         loss = train_epoch(model, optimizer, sets["train"], config.train.batch_size)
-        if epoch % 10 == 0 or epoch == words.epochs:
+        if epoch % words.every == 0 or epoch == words.epochs:
             scores = ", ".join(f"{part} {accuracy(model, rows):.4f}" for part, rows in sets.items())
             print(f"epoch {epoch}: loss {loss:.4f}, {scores}, {time.perf_counter() - start:.0f} s")
 
@@ -60,6 +63,18 @@ def texts_net(n: int) -> nn.Sequential:
         nn.Conv2d(n, n // 2, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(32 * n, 32), nn.Tanh(), nn.Linear(32, 2),
     )  # fmt: skip  # as the text prints it
+
+
+def texts_mnist() -> nn.Sequential:
+    """Return the texts' network for ten classes of grey 28x28 pictures."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5), nn.ReLU(), nn.Conv2d(16, 32, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(576, 100), nn.ReLU(), nn.Linear(100, 10),
+    )  # fmt: skip  # as the text prints it
+
+
+NETWORKS = {"birds/net": lambda: texts_net(16), "mnist/cnn": texts_mnist}
 
 
 def optimizer_of(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

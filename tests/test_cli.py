@@ -88,6 +88,32 @@ def test_train_evaluate_predict(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert again["final_loss"] == result["final_loss"]
 
 
+def test_predict_names_what_it_cannot_read_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
+    for name in ("a", "c"):
+        noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "d.heic").write_bytes(b"new")
+    (tmp_path / "new").mkdir()
+    for name in ("a.png", "b.png", "c.png", "d.heic"):
+        (tmp_path / name).rename(tmp_path / "new" / name)
+    capsys.readouterr()
+    assert main(["predict", "r", "new", "--json"]) == 65
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert [one["path"] for one in said["predictions"]] == ["new/a.png", "new/c.png"]
+    unreadable = {"new/b.png": "the file is empty", "new/d.heic": "not a picture: text"}
+    assert {one["path"]: one["reason"] for one in said["unreadable"]} == unreadable
+    assert err.splitlines() == [
+        f"nunbit: {name} cannot be read: {reason}" for name, reason in unreadable.items()
+    ]
+    assert main(["predict", "r", "new"]) == 65
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["predict", "r", "new/a.png"]) == 0
+
+
 def test_predict_reads_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
     noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / "a.png")

@@ -56,7 +56,7 @@ SPEED = {
     "train.batch_size": 16,
     "train.epochs": 4,
     "train.max_steps": 9,
-    "eval.views": "shift",
+    "eval.views": "both",
 }
 
 
@@ -202,7 +202,8 @@ def test_views_are_the_mean_of_what_each_gives() -> None:
     assert seen("mirror") == [2, 22]  # corners 0 and 4
     # Up and left fills by reflection, pixel (1, 1) = 6; down and right shows (1, 1) as well; their
     # mirror images begin with (1, 3) = 8.
-    assert seen("shift") == pytest.approx([(0 + 4 + 2 * (6 + 8)) / 6, 20 + 32 / 6])
+    assert seen("shift") == pytest.approx([(0 + 2 * 6) / 3, (20 + 2 * 26) / 3])
+    assert seen("both") == pytest.approx([(0 + 4 + 2 * (6 + 8)) / 6, 20 + 32 / 6])
 
 
 def test_two_views_are_the_mean_of_both_networks_answers() -> None:
@@ -216,7 +217,7 @@ def test_two_views_are_the_mean_of_both_networks_answers() -> None:
     assert not torch.equal(both, one)
     tiny = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
     lone = replace(PLAIN, height=1, width=1)
-    assert collect_logits(Corner(), tiny, lone, CPU, 1, "shift").isfinite().all()
+    assert collect_logits(Corner(), tiny, lone, CPU, 1, "both").isfinite().all()
 
 
 def test_the_result_over_views_stands_beside_the_plain_one(

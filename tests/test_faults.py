@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from torture.seeded import DEFECTS, Defect, source_of
+
 CAMPAIGNS = (
     "random-kills", "command-line-kills", "operation-kills", "failing-writes", "positions",
     "matrix", "damaged-files", "power-loss", "signals", "simultaneous",
@@ -26,3 +28,8 @@ def test_nothing_is_lost(name: str) -> None:
         timeout=600,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_a_seeded_defect_still_has_its_line(defect: Defect) -> None:
+    assert source_of(defect).suffix == ".py"

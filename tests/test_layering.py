@@ -17,7 +17,7 @@ GROUPS = (
     ("models",),
     ("metrics", "evaluation", "features", "outliers", "decision", "prediction"),
     ("training", "checkpoint"),
-    ("bundle",),
+    ("bundle", "modelfile"),
     ("start", "reading", "planning", "zoo", "legacy"),
     ("conclusion", "run", "runlines", "runfolder", "finished", "events"),
     ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),

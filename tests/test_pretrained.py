@@ -19,12 +19,13 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
-from nunbit.bundle import Classifier, load_classifier
+from nunbit.bundle import Classifier
 from nunbit.data.decode import decode
 from nunbit.data.pictures import Pictures
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
+from nunbit.modelfile import load_classifier
 from nunbit.models import pretrained as pretrained_module
 from nunbit.models.catalog import find_entry
 from nunbit.models.head import reset_head

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from PIL import Image
 import nunbit
 from conftest import noisy_picture, write_classes
 from nunbit.config import RunConfig
+from nunbit.data.pictures import Skipped
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
+from nunbit.prediction import Prediction
 from nunbit.storage import load_tensors, save_tensors
 
 
@@ -132,6 +135,72 @@ def test_a_folder_is_predicted_picture_by_picture(trained: Path, colours: Path) 
     assert len(found) == 21
     assert {p.label for p in found[:20]} == {"red"}
     assert found[20].path.endswith("blue/000.png")
+
+
+def test_pictures_are_classified_while_they_come(trained: Path, colours: Path) -> None:
+    classifier = nunbit.load(trained)
+    files = sorted(colours.rglob("*.png"))[:10]
+    taken: list[Path] = []
+
+    def camera() -> Iterator[Path]:
+        for file in files:
+            taken.append(file)
+            yield file
+
+    stream = classifier.predict_each(camera(), batch_size=4)
+    first = next(stream)
+    assert len(taken) == 4, "no further than a batch needs"
+    expected = classifier.predict(files)
+    for one, other in zip([first, *stream], expected, strict=True):
+        assert isinstance(one, Prediction)
+        assert (one.path, one.label) == (other.path, other.label)
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+    with pytest.raises(UsageError, match="batch_size is 0"):
+        classifier.predict_each(files, batch_size=0)
+    assert [one.path for one in classifier.predict_each(files[0])] == [str(files[0])]  # type: ignore[union-attr]
+    assert list(classifier.predict_each([])) == []
+    stream = classifier.predict_each(camera())
+    next(stream)
+    stream.close()  # a reader may go away
+
+
+def test_a_frame_that_is_filled_again_is_read_before(trained: Path) -> None:
+    classifier = nunbit.load(trained)
+    frame = np.empty((16, 16, 3), np.uint8)
+
+    def camera() -> Iterator[np.ndarray]:
+        for colour in ((210, 50, 40), (50, 50, 210), (40, 180, 60)):
+            frame[:] = colour
+            yield frame
+
+    said = [one.label for one in classifier.predict_each(camera())]  # type: ignore[union-attr]
+    assert said == ["red", "blue", "green"]
+    one = next((trained.parent / "colours").rglob("*.png"))
+    with Image.open(one) as lazy:
+        first, second = classifier.predict([lazy, lazy])
+    assert first.top == second.top
+
+
+def test_an_unreadable_picture_stops_no_other(trained: Path, colours: Path, tmp_path: Path) -> None:
+    classifier = nunbit.load(trained)
+    good = sorted(colours.rglob("*.png"))[:2]
+    (tmp_path / "bad.png").write_text("no picture")
+    with Image.open(good[0]) as closed:
+        pass
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    bad = [tmp_path / "bad.png", np.zeros((2, 2, 7), np.uint8), closed, tmp_path / "gone.png", 7]
+    mixed = [good[0], *bad, good[1]]
+    said = list(classifier.predict_each(mixed))  # type: ignore[arg-type]  # 7
+    skipped = [one for one in said[1:-1] if isinstance(one, Skipped)]
+    assert [one.name for one in skipped] == [str(bad[0]), "#2", "#3", str(bad[3]), "#5"]
+    reasons = ["not a picture: text", "an array of", "damaged:", "No such file", "a int; allowed"]
+    for one, reason in zip(skipped, reasons, strict=True):
+        assert one.reason.startswith(reason)
+    assert [one.path for one in said if isinstance(one, Prediction)] == [str(g) for g in good]
+    with pytest.raises(MissingInputError, match=r"no picture nowhere\.png"):
+        classifier.predict(["nowhere.png"])
+    with pytest.raises(DataError, match=r"bad.png cannot be read: not a picture: text"):
+        classifier.predict(mixed[:2])  # type: ignore[arg-type]
 
 
 def test_evaluate_measures_the_held_out_pictures_or_new_ones(

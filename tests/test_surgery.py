@@ -12,9 +12,10 @@ from torch import nn
 from torchvision import models as torchvision_models
 from torchvision.models import alexnet
 
-from nunbit.bundle import Classifier, load_classifier
+from nunbit.bundle import Classifier
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
+from nunbit.modelfile import load_classifier
 from nunbit.models.dryrun import dry_run, require_classes
 from nunbit.models.freeze import freeze, require_trainable, trainable, unfreeze
 from nunbit.models.head import find_head, reset_head

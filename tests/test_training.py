@@ -262,6 +262,20 @@ def test_metrics_by_hand() -> None:
     assert (c.precision, c.recall, c.f1) == (0.0, 0.0, 0.0)
 
 
+def test_metrics_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    generator = torch.Generator().manual_seed(0)
+    labels, predicted = torch.randint(0, 7, (2, 200), generator=generator)
+    labels[labels == 5], predicted[predicted == 2] = 4, 3  # a class without pictures, one unnamed
+    found = measure(F.one_hot(predicted, 7).float(), labels, tuple("abcdefg"))
+    pair = {"y_true": labels, "y_pred": predicted, "labels": range(7)}
+    assert found.confusion == tuple(map(tuple, confusion_matrix(**pair).tolist()))
+    expected = precision_recall_fscore_support(**pair, zero_division=0)
+    rows = [(row.precision, row.recall, row.f1, row.n) for row in found.per_class]
+    assert np.allclose(np.array(rows).T, expected, rtol=1e-12)
+
+
 def test_wilson_intervals_of_the_literature() -> None:
     # Newcombe (1998), table I: 81/263, 15/148, 0/20, 1/29
     for correct, n, low, high in (

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     )
     from nunbit.bundle import Classifier
     from nunbit.config import RunConfig
+    from nunbit.data.pictures import Skipped
     from nunbit.errors import NunbitError
     from nunbit.models.freeze import freeze, unfreeze
     from nunbit.models.head import reset_head
     from nunbit.models.registry import build_model, register_model
     from nunbit.networks import import_weights
+    from nunbit.prediction import Prediction
     from nunbit.recipes import get_recipe
     from nunbit.zoo import load_pretrained
 
@@ -49,7 +51,9 @@ _PUBLIC = {
     "report": "nunbit.api",
     "import_weights": "nunbit.networks",
     "Classifier": "nunbit.bundle",
+    "Prediction": "nunbit.prediction",
     "RunConfig": "nunbit.config",
+    "Skipped": "nunbit.data.pictures",
     "NunbitError": "nunbit.errors",
     "build_model": "nunbit.models.registry",
     "freeze": "nunbit.models.freeze",
@@ -63,7 +67,9 @@ _PUBLIC = {
 __all__ = [
     "Classifier",
     "NunbitError",
+    "Prediction",
     "RunConfig",
+    "Skipped",
     "build_model",
     "compare",
     "doctor",

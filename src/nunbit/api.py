@@ -1,45 +1,37 @@
-"""The verbs, as Python functions of the same names as the commands."""
+"""The verbs, as Python functions of the same names as the commands.
+
+Each imports what it alone needs: matplotlib and scipy take longer than a picture to classify.
+"""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nunbit.asked import absolute, asked_config, dotted
-from nunbit.bundle import (
-    MODEL_FILE,
-    Classifier,
-    Picture,
-    find_pictures,
-    load_classifier,
-)
-from nunbit.comparison.compare import Comparison, run_comparison
-from nunbit.comparison.plan import plan_runs
+from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.config import RunConfig, TrainConfig
+from nunbit.data.given import Picture, find_pictures
 from nunbit.data.sources import open_source
-from nunbit.diagnosis.doctor import SAMPLE, Diagnosis, diagnose
-from nunbit.diagnosis.features import choose_features
 from nunbit.errors import UsageError
-from nunbit.explaining.explanation import Explanation
-from nunbit.explaining.subject import DIRECT, Options, explain_subject
-from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config
-from nunbit.finished import Finished
 from nunbit.language import tr
-from nunbit.lrfind import LrSearch, refuse_unused, search_lr
 from nunbit.metrics import Metrics
+from nunbit.modelfile import load_classifier
 from nunbit.models.pretrained import LITE0
 from nunbit.planning import planned
 from nunbit.prediction import Prediction
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
-from nunbit.reporting.comparison import write_comparison
-from nunbit.reporting.diagnosis import report_folder, write_diagnosis
-from nunbit.reporting.page import write_report
-from nunbit.reporting.reopen import reopened
-from nunbit.run import resume_run, train_run
-from nunbit.runfolder import next_run_dir, read_result
 from nunbit.runtime import choose_runtime
 from nunbit.values import Setting, parse_budget
+
+if TYPE_CHECKING:
+    from nunbit.comparison.compare import Comparison
+    from nunbit.diagnosis.doctor import Diagnosis
+    from nunbit.explaining.explanation import Explanation
+    from nunbit.finetuning.strategy import Strategy
+    from nunbit.finished import Finished
+    from nunbit.lrfind import LrSearch
 
 
 def train(
@@ -52,7 +44,7 @@ def train(
     tensorboard: bool = False,
     quiet: bool = False,
     **settings: Setting,
-) -> Finished:
+) -> "Finished":
     """Train, measure and write a run folder with its report.
 
     Args:
@@ -70,6 +62,10 @@ def train(
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
     """
+    from nunbit.reporting.page import write_report
+    from nunbit.run import train_run
+    from nunbit.runfolder import next_run_dir
+
     seconds = None if budget is None else parse_budget(budget)
     config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
@@ -89,7 +85,7 @@ def lr_find(
     steps: int = 100,
     quiet: bool = False,
     **settings: Setting,
-) -> LrSearch:
+) -> "LrSearch":
     """Test which learning rate suits a training, and whether it can learn one batch by heart.
 
     Args:
@@ -104,6 +100,8 @@ def lr_find(
     Raises:
         NunbitError: wrong settings or data, no file to write, or no rate that lowers the loss.
     """
+    from nunbit.lrfind import refuse_unused, search_lr
+
     refuse_unused(map(dotted, settings))
     config = asked_config(recipe, data, model, settings)
     return search_lr(config, None if out is None else Path(out), steps, Display(quiet=quiet))
@@ -115,11 +113,11 @@ def finetune(
     model: str = LITE0,
     weights: str | Path | None = None,
     budget: str = "90s",
-    strategy: Strategy = "auto",
+    strategy: "Strategy" = "auto",
     run_dir: str | Path | None = None,
     quiet: bool = False,
     **settings: Setting,
-) -> Finished:
+) -> "Finished":
     """Make a classifier of a pretrained network and a folder of pictures.
 
     Args:
@@ -139,6 +137,11 @@ def finetune(
         NunbitError: weights that cannot be had, data that cannot be used, a budget that is too
             small, or wrong settings.
     """
+    from nunbit.finetuning.strategy import choose_strategy, finetune_config
+    from nunbit.reporting.page import write_report
+    from nunbit.run import train_run
+    from nunbit.runfolder import next_run_dir
+
     display = Display(quiet=quiet)
     source = absolute(str(data))
     start = "pretrained" if weights is None else os.path.abspath(weights)
@@ -158,6 +161,10 @@ def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
         DataError: its data changed since it began, or all its checkpoints are damaged.
         LockedError: another process is writing it.
     """
+    from nunbit.reporting.page import write_report
+    from nunbit.run import resume_run
+    from nunbit.runfolder import read_result
+
     folder, display = Path(run), Display(quiet=quiet)
     finished = resume_run(folder, display, write_report)
     if finished is None:
@@ -177,7 +184,7 @@ def compare(
     jobs: int = 0,
     quiet: bool = False,
     **settings: Setting,
-) -> Comparison:
+) -> "Comparison":
     """Train recipes with several seeds on the same pictures and say which differences are real.
 
     Killed at any time, the same call goes on: finished runs are kept, begun ones are resumed.
@@ -196,6 +203,10 @@ def compare(
         NunbitError: wrong settings, recipes that do not share their test pictures, a run that
             failed, or a folder that holds something else.
     """
+    from nunbit.comparison.compare import run_comparison
+    from nunbit.comparison.plan import plan_runs
+    from nunbit.reporting.comparison import write_comparison
+
     given = {dotted(name): value for name, value in settings.items()}
     source = None if data is None else absolute(str(data))
     folder = None if run_dir is None else Path(run_dir)
@@ -214,6 +225,9 @@ def report(run: str | Path, *, quiet: bool = False) -> Path:
         DataError: its data changed, or its files are damaged.
         LockedError: another process is writing it.
     """
+    from nunbit.reporting.page import write_report
+    from nunbit.reporting.reopen import reopened
+
     with reopened(Path(run), Display(quiet=quiet)) as finished:
         return write_report(finished)
 
@@ -225,7 +239,7 @@ def doctor(
     features: str = "auto",
     sample: int | None = None,
     quiet: bool = False,
-) -> Diagnosis:
+) -> "Diagnosis":
     """Find what is wrong with pictures and labels; write a page and a table of proposals.
 
     Args:
@@ -238,6 +252,10 @@ def doctor(
     Raises:
         NunbitError: no such data, data that cannot be opened, or a folder that holds something.
     """
+    from nunbit.diagnosis.doctor import SAMPLE, diagnose
+    from nunbit.diagnosis.features import choose_features
+    from nunbit.reporting.diagnosis import report_folder, write_diagnosis
+
     display, spec = Display(quiet=quiet), str(data)
     choice, count = choose_features(features), SAMPLE if sample is None else sample
     if count < 0:
@@ -257,13 +275,13 @@ def load(run: str | Path) -> Classifier:
 def predict(
     run: str | Path, pictures: Picture | Sequence[Picture], top: int = 5
 ) -> list[Prediction]:
-    """Classify pictures; names of folders stand for the pictures in them."""
-    classifier = load_classifier(run)
-    found: list[Picture] = []
-    for picture in [pictures] if isinstance(pictures, Picture) else pictures:
-        is_path = isinstance(picture, str | Path)
-        found += find_pictures([str(picture)]) if is_path else [picture]
-    return classifier.predict(found, top)
+    """Classify pictures; names of folders stand for the pictures in them.
+
+    See `Classifier.predict`, and `Classifier.predict_each` for many and for those that come one by
+    one.
+    """
+    given = [pictures] if isinstance(pictures, Picture) else pictures
+    return load_classifier(run).predict(find_pictures(given), top)
 
 
 def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = False) -> Metrics:
@@ -281,7 +299,7 @@ def explain(
     *,
     quiet: bool = False,
     **options: Setting,
-) -> Explanation:
+) -> "Explanation":
     """Show what a trained network sees in pictures, how a network is built, or a lesson.
 
     Args:
@@ -296,6 +314,8 @@ def explain(
         NunbitError: no such run or network, unreadable pictures, options that do not apply, or a
             folder that holds something.
     """
+    from nunbit.explaining.subject import DIRECT, Options, explain_subject
+
     given = [images] if isinstance(images, Picture) else list(images)
     named = {n if n in DIRECT else dotted(n): value for n, value in options.items()}
     folder, chosen = None if out is None else Path(out), Options.read(named)

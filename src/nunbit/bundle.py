@@ -1,46 +1,38 @@
 """The model one ships: weights, preprocessing, class names and measured results in one file."""
 
+import itertools
 import json
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from nunbit.config import ModelConfig, RunConfig
-from nunbit.data.decode import BadPictureError, decode, quiet_pillow, upright
-from nunbit.data.folder import picture_files
-from nunbit.data.pictures import ImageSet, Source, Track, array_to_image, printable
+from nunbit.config import RunConfig
+from nunbit.data.decode import BadPictureError, quiet_pillow
+from nunbit.data.given import Picture, existing, name_of, open_picture
+from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
-from nunbit.decision import Decision, read_decision
-from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
+from nunbit.decision import Decision
+from nunbit.errors import DataError, UsageError
 from nunbit.evaluation import Outputs, Views, collect_logits, collect_outputs
-from nunbit.language import tr
 from nunbit.metrics import ANSWERED, Metrics, measure
-from nunbit.models.limit import limited_size
-from nunbit.models.registry import build_model
-from nunbit.outliers import PREFIX
 from nunbit.prediction import Prediction, predicted
 from nunbit.runtime import Runtime, limited_threads, runtime_of
-from nunbit.storage import load_tensors, save_tensors
+from nunbit.storage import save_tensors
 
 FORMAT_VERSION = 1
 DECIDING_VERSION = 2  # of models that may decline; an older nunbit would answer everything
 MODEL_FILE = "model.safetensors"
-MAX_CLASSES = 100_000
-MAX_NAME = 255  # characters, as in names of folders
-SPARE_NUMBERS = 1_000_000  # buffers that are not stored with the weights
-Picture = str | Path | bytes | Image.Image | np.ndarray
 
 
 class Classifier:
@@ -97,7 +89,7 @@ class Classifier:
         Args:
             images: of the input's size.
             batch_size: pictures per forward pass.
-            views: how many views of each picture are averaged (`nunbit.evaluation`).
+            views: which views of each picture are averaged (`nunbit.evaluation`).
         """
         with limited_threads(self.runtime.threads):
             return collect_logits(
@@ -125,19 +117,80 @@ class Classifier:
             DataError: a picture that cannot be read, named with the reason.
             UsageError: `top` below 1.
         """
-        if top < 1:
-            raise UsageError("top is {top}; allowed: 1 or more", top=top)
-        if isinstance(pictures, Picture):
-            pictures = [pictures]
-        if not pictures:
-            return []
-        names = [str(p) if isinstance(p, str | Path) else f"#{i}" for i, p in enumerate(pictures)]
+        given = [pictures] if isinstance(pictures, Picture) else pictures
+        for picture in given:
+            if isinstance(picture, str | Path):
+                existing(picture)
+        found: list[Prediction] = []
+        for said in self.predict_each(given, top):
+            if isinstance(said, Skipped):
+                raise DataError("{name} cannot be read: {error}", name=said.name, error=said.reason)
+            found.append(said)
+        return found
+
+    def predict_each(
+        self, pictures: Picture | Iterable[Picture], top: int = 5, batch_size: int = 64
+    ) -> Iterator[Prediction | Skipped]:
+        """Classify pictures a batch at a time, as they come: countless files, a camera's frames.
+
+        A picture that cannot be read, or is not there, gives a `Skipped` with the reason in its
+        place, and the others go on.
+
+        Args:
+            pictures: as in `predict`; taken as far as a batch needs.
+            top: how many classes to name for each.
+            batch_size: pictures that are decoded side by side and answered at once; memory holds no
+                more. With 1 each is answered before the next is taken.
+
+        Raises:
+            UsageError: `top` or `batch_size` below 1.
+        """
+        for name, value in (("top", top), ("batch_size", batch_size)):
+            if value < 1:
+                raise UsageError("{name} is {value}; allowed: 1 or more", name=name, value=value)
+        given = [pictures] if isinstance(pictures, Picture) else pictures
+        return self._predict_each(enumerate(given), top, batch_size)
+
+    def _predict_each(
+        self, numbered: Iterator[tuple[int, Picture]], top: int, batch_size: int
+    ) -> Iterator[Prediction | Skipped]:
+        with ThreadPoolExecutor(self.runtime.threads) as pool:  # Pillow decodes outside the lock
+            while batch := self._read(itertools.islice(numbered, batch_size), pool):
+                said = self._answers([one for one in batch if not isinstance(one, Skipped)], top)
+                for one in batch:
+                    yield one if isinstance(one, Skipped) else next(said)
+
+    def _read(
+        self, numbered: Iterable[tuple[int, Picture]], pool: Executor
+    ) -> list[tuple[str, Pixels] | Skipped]:
+        """Read files in the pool, others as they come: a camera may fill the same array again."""
         with quiet_pillow():
-            pixels = np.stack([self._pixels(*pair) for pair in zip(pictures, names, strict=True)])
-        outputs, verdicts = self.outputs(torch.from_numpy(pixels))
-        codes = [ANSWERED] * len(names) if verdicts is None else verdicts.tolist()
-        rows = zip(map(printable, names), outputs.logits.softmax(1), codes, strict=True)
-        return [predicted(name, p, self.class_names, top, code) for name, p, code in rows]
+            begun = [
+                pool.submit(self._pixels, picture, name_of(picture, number))
+                if isinstance(picture, str | Path | bytes)
+                else self._pixels(picture, name_of(picture, number))
+                for number, picture in numbered
+            ]
+            return [one.result() if isinstance(one, Future) else one for one in begun]
+
+    def _answers(self, read: Sequence[tuple[str, Pixels]], top: int) -> Iterator[Prediction]:
+        """Yield what the network says of named pictures of its size (H, W, C)."""
+        if not read:
+            return
+        images = torch.from_numpy(np.stack([pixels for _, pixels in read]))
+        outputs, verdicts = self.outputs(images, len(images))
+        codes = [ANSWERED] * len(images) if verdicts is None else verdicts.tolist()
+        names = [name for name, _ in read]
+        for name, p, code in zip(names, outputs.logits.softmax(1), codes, strict=True):
+            yield predicted(name, p, self.class_names, top, code)
+
+    def _pixels(self, picture: Picture, name: str) -> tuple[str, Pixels] | Skipped:
+        preprocess = self.preprocess
+        try:
+            image = open_picture(picture, preprocess.mode, preprocess.near_side)
+        except BadPictureError as error:
+            return Skipped(name, str(error))
+        return name, preprocess.to_pixels(image)
 
     def evaluate(
         self, data: str | Path | None = None, *, track: Track | None = None, batch_size: int = 256
@@ -206,136 +259,6 @@ class Classifier:
         order = torch.tensor([self.class_names.index(name) for name in source.class_names])
         pictures = loaded.images
         return replace(pictures, labels=order[pictures.labels])
-
-    def _pixels(self, picture: Picture, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        side = self.preprocess.near_side
-        try:
-            if isinstance(picture, Image.Image):
-                picture.load()
-                image = upright(picture)
-            elif isinstance(picture, np.ndarray):
-                image = array_to_image(picture)
-            elif isinstance(picture, bytes):
-                image = decode(picture, self.preprocess.mode, side)
-            else:
-                image = decode(_existing(Path(picture)), self.preprocess.mode, side)
-            return self.preprocess.to_pixels(image)
-        except BadPictureError as error:
-            raise DataError("{name} cannot be read: {error}", name=name, error=error) from error
-        except OSError as error:  # a Pillow picture is read only when its pixels are asked for
-            if isinstance(error, MissingInputError):
-                raise
-            raise DataError("{name} cannot be read: {error}", name=name, error=error) from error
-
-
-def load_classifier(run: Path | str) -> Classifier:
-    """Load a classifier from a run folder or a model file, after verifying all of it.
-
-    Raises:
-        MissingInputError: no such folder or file.
-        DataError: not a model file, damaged, or written by a newer nunbit.
-    """
-    path = Path(run)
-    if path.is_dir():
-        path = path / MODEL_FILE
-        if not path.exists():
-            raise MissingInputError(
-                "{run} holds no {model_file}; did its training end?", run=run, model_file=MODEL_FILE
-            )
-    tensors, card = load_tensors(path)
-    version = card.get("format_version")
-    if version not in (FORMAT_VERSION, DECIDING_VERSION):
-        raise DataError(
-            "{path} has format {version}; this nunbit reads {format_version}",
-            path=path,
-            version=version,
-            format_version=f"{FORMAT_VERSION}, {DECIDING_VERSION}",
-        )
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
-    try:
-        decision = read_decision(card["decision"], own) if version == DECIDING_VERSION else None
-        if decision:
-            tensors = {name: tensor for name, tensor in tensors.items() if name not in own}
-        preprocess = Preprocess.from_dict(card["preprocess"])
-        require_class_names(card["class_names"], DataError)
-        if not all(isinstance(card.get(key), dict | None) for key in ("config", "data")):
-            raise DataError("config and data are no objects")
-        module = _restored(card, preprocess, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error)[:300]  # what a stranger wrote may be long
-        raise DataError(
-            "{path} does not describe its own weights: {reason}", path=path, reason=reason
-        ) from error
-    return Classifier(module, card["class_names"], preprocess, card, decision=decision)
-
-
-def require_class_names(names: Any, kind: type[NunbitError]) -> None:
-    """Refuse what is not a list of different names.
-
-    Raises:
-        NunbitError: of the given kind, with what is allowed.
-    """
-    is_list = isinstance(names, list | tuple) and 0 < len(names) <= MAX_CLASSES
-    if not is_list or not all(isinstance(n, str) and 0 < len(n) <= MAX_NAME for n in names):
-        raise kind(
-            tr(
-                "class names are 1 to {max_classes:,} texts of up to {max_name} characters",
-                max_classes=MAX_CLASSES,
-                max_name=MAX_NAME,
-            )
-        )
-    twice, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise kind(
-            tr("two classes are named '{twice}'; class names are all different", twice=twice)
-        )
-
-
-def _restored(
-    card: Mapping[str, Any], preprocess: Preprocess, tensors: Mapping[str, Tensor]
-) -> nn.Module:
-    """Build the network that a card describes, if it is no larger than the weights beside it."""
-    model, classes = ModelConfig(**card["model"]), len(card["class_names"])
-    if classes not in {tensor.shape[0] for tensor in tensors.values() if tensor.ndim}:
-        raise DataError(
-            "{classes:,} class names, but no layer has as many outputs", classes=classes
-        )
-    # Twice: weights that layers share are stored once a name but registered at each.
-    most = 2 * sum(tensor.numel() for tensor in tensors.values()) + SPARE_NUMBERS
-    with torch.random.fork_rng(devices=[]), limited_size(most):  # its random weights are replaced
-        module = build_model(
-            model.name,
-            num_classes=classes,
-            in_channels=preprocess.channels,
-            image_size=(preprocess.height, preprocess.width),
-            args=model.args,
-        )
-    module.load_state_dict(tensors, strict=True)
-    return module
-
-
-def find_pictures(paths: Sequence[str]) -> list[Path]:
-    """Return the picture files that paths name: files as given, folders searched.
-
-    Raises:
-        MissingInputError: a path that is not there, or a folder without pictures.
-    """
-    found: list[Path] = []
-    for name in paths:
-        path = _existing(Path(name))
-        inside = list(picture_files(path)) if path.is_dir() else [path]
-        if not inside:
-            raise MissingInputError("no pictures in {path}", path=path)
-        found += inside
-    return found
-
-
-def _existing(path: Path) -> Path:
-    if not os.path.exists(path):  # unlike path.exists(), False where a folder is locked
-        raise MissingInputError(
-            "no picture {path}, or no permission to see it", path=printable(str(path))
-        )
-    return path
 
 
 def _same_source(one: str, other: str) -> bool:

@@ -15,7 +15,7 @@ from nunbit.errors import DivergedError
 from nunbit.models.stages import watched
 from nunbit.runtime import Runtime
 
-Views = Literal["one", "mirror", "shift"]
+Views = Literal["one", "mirror", "shift", "both"]
 SHIFT = 1  # pixels
 
 
@@ -60,7 +60,7 @@ def collect_logits(
         preprocess: the one that the network was trained with.
         runtime: where and how to compute.
         batch_size: pictures per forward pass; the last pass takes what is left.
-        views: how many views of a picture are averaged; "one" is the picture itself.
+        views: which views of a picture are averaged; "one" is the picture itself.
 
     Raises:
         DivergedError: outputs that are not finite, which argmax would call class 0.
@@ -101,16 +101,16 @@ def _finite(logits_NK: Tensor) -> Tensor:
 def _views(x: Tensor, views: Views) -> list[Tensor]:
     """Return views of pictures x (B, C, H, W) of the same shape.
 
-    "mirror" adds the mirrored picture; "shift" both of these also moved by a pixel up and left, and
-    down and right (the six views of arXiv 2404.00498, 3.5, which gives the unmoved ones twice the
-    weight of the others; here all count alike).
+    "mirror" adds the mirrored picture; "shift" the picture moved by a pixel up and left, and down
+    and right; "both" these three and their mirror images (the six views of arXiv 2404.00498, 3.5,
+    which gives the unmoved ones twice the weight of the others; here all count alike).
     """
-    if views == "one":
-        return [x]
-    if views == "mirror":
-        return [x, x.flip(3)]
-    height, width = x.shape[2:]
-    filled = "reflect" if min(height, width) > SHIFT else "replicate"
-    padded = F.pad(x, (SHIFT,) * 4, filled)
-    moved = [padded[:, :, i : i + height, i : i + width] for i in (0, 2 * SHIFT)]
-    return [view for shown in (x, *moved) for view in (shown, shown.flip(3))]
+    shown = [x]
+    if views in ("shift", "both"):
+        height, width = x.shape[2:]
+        filled = "reflect" if min(height, width) > SHIFT else "replicate"
+        padded = F.pad(x, (SHIFT,) * 4, filled)
+        shown += [padded[:, :, i : i + height, i : i + width] for i in (0, 2 * SHIFT)]
+    if views in ("mirror", "both"):
+        shown += [view.flip(3) for view in shown]
+    return shown

@@ -1,6 +1,7 @@
 """Numbers from logits and labels: sums and counts over every picture, never averages of batches."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,31 +99,32 @@ def measure(
     Raises:
         ValueError: no pictures, or rows without a label.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    if not len(labels_N) or len(logits_NK) != len(labels_N):
-        raise ValueError(f"{len(logits_NK)} rows of logits for {len(labels_N)} labels")
+    k = len(class_names)
+    if not len(labels_N) or logits_NK.shape != (len(labels_N), k):
+        shape = tuple(logits_NK.shape)
+        raise ValueError(f"logits {shape} for {len(labels_N)} labels and {k} classes")
     predicted_N = logits_NK.argmax(1)
     n, correct = len(labels_N), int((predicted_N == labels_N).sum())
-    numbers = list(range(len(class_names)))
-    pair = (labels_N.numpy(), predicted_N.numpy())
-    rows = zip(
-        *precision_recall_fscore_support(*pair, labels=numbers, zero_division=0), strict=True
-    )
-    per_class = tuple(
-        ClassMetrics(name, int(count), float(precision), float(recall), float(f1))
-        for name, (precision, recall, f1, count) in zip(class_names, rows, strict=True)
-    )
+    confusion_KK = torch.bincount(labels_N * k + predicted_N, minlength=k * k).reshape(k, k)
     return Metrics(
         n=n,
         correct=correct,
         accuracy=correct / n,
         ci95=wilson_interval(correct, n),
         loss=float(F.cross_entropy(logits_NK.double(), labels_N)),
-        per_class=per_class,
-        confusion=tuple(tuple(map(int, row)) for row in confusion_matrix(*pair, labels=numbers)),
+        per_class=tuple(_per_class(confusion_KK, class_names)),
+        confusion=tuple(map(tuple, confusion_KK.tolist())),
         answers=None if verdicts_N is None else _answers(verdicts_N, predicted_N != labels_N),
     )
+
+
+def _per_class(confusion_KK: Tensor, class_names: tuple[str, ...]) -> Iterator[ClassMetrics]:
+    """Yield the metrics of each class; a ratio of nothing counts as 0."""
+    right = confusion_KK.diagonal().tolist()
+    named, true = confusion_KK.sum(0).tolist(), confusion_KK.sum(1).tolist()
+    for name, hits, predicted, n in zip(class_names, right, named, true, strict=True):
+        precision, recall = hits / max(predicted, 1), hits / max(n, 1)
+        yield ClassMetrics(name, n, precision, recall, 2 * hits / max(predicted + n, 1))
 
 
 def _answers(verdicts_N: Tensor, is_wrong_N: Tensor) -> Answers:

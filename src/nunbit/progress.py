@@ -91,4 +91,5 @@ class Display:
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
         )
-        return Progress(*columns, console=self._console, transient=True)
+        # What a command prints on stdout may go to a file; rich would send it to the terminal.
+        return Progress(*columns, console=self._console, transient=True, redirect_stdout=False)

@@ -210,8 +210,8 @@ class EvalConfig:
     """Pictures per forward pass; the result does not depend on it but for rounding."""
     train_pictures: int = 0
     """Training pictures that the final training accuracy is measured on; 0 takes all."""
-    views: Literal["one", "mirror", "shift"] = "one"
-    """Also measure the mean over two or six views, for pictures that may be mirrored and moved."""
+    views: Literal["one", "mirror", "shift", "both"] = "one"
+    """Also measure the mean over views of each picture: mirrored, moved by a pixel, or both."""
     max_error: float = 0.0
     """Share of the given labels that may be wrong (0.02): a picture is declined as unsure or as
     none of the classes where validation asks for it; 0 answers every picture."""

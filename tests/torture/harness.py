@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sklearn.datasets  # imported here, not in every child
-import sklearn.metrics  # noqa: F401
+import sklearn.datasets  # noqa: F401  # imported here, not in every child
 import torch
 
 import nunbit.run as run_module

@@ -70,8 +70,8 @@ DEFECTS = (
     Defect(
         "(f) the last test batch is dropped",
         "evaluation.py",
-        "for batch in images.split(batch_size):",
-        "for batch in [b for b in images.split(batch_size) if len(b) == batch_size]:",
+        "for batch in batches(images, batch_size):",
+        "for batch in [b for b in batches(images, batch_size) if len(b) == batch_size]:",
         "test_training.py -k evaluation",
     ),
     Defect(
@@ -163,15 +163,15 @@ DEFECTS = (
     Defect(
         "a resumed epoch starts at its first batch",
         "data/loader.py",
-        "for start in self._starts()[first_step:]:",
-        "for start in self._starts():",
+        "for step, start in enumerate(starts[first_step:], first_step):",
+        "for step, start in enumerate(starts):",
         "test_randomness.py -k middle",
     ),
     Defect(
         "an unreadable picture is replaced by a black one",
-        "data/pictures.py",
-        "            skipped[index] = Skipped(pictures.names[index], str(error))\n",
-        "            pixels[index] = 0\n",
+        "data/pixels.py",
+        "            self.faults[i] = Skipped(self.pictures.names[i], str(error))\n",
+        "            return np.zeros(self.shape[1:], np.uint8)\n",
         "test_sources.py -k bad_pictures",
     ),
     Defect(
@@ -184,26 +184,31 @@ DEFECTS = (
     Defect(
         "EXIF rotation ignored",
         "data/decode.py",
-        "return to_mode(upright(image), mode)",
-        "return to_mode(image, mode)",
+        "is_upright = image.info.keys().isdisjoint(SAY_ORIENTATION)",
+        "is_upright = True",
         "test_decode.py -k exif",
     ),
 )
 
 
-def is_caught(defect: Defect, folder: Path) -> bool:
-    """Make the defect in a copy of the sources and return whether its tests turn red.
+def source_of(defect: Defect) -> Path:
+    """Return the file that a defect changes, below the root.
 
     Raises:
-        AssertionError: the defect's line is not in the sources any more.
+        AssertionError: the defect's line is not in it any more.
     """
+    path = Path("src", "nunbit", defect.file)
+    assert defect.old in (ROOT / path).read_text(), f"{defect.name}: {path} has no such line"
+    return path
+
+
+def is_caught(defect: Defect, folder: Path) -> bool:
+    """Make the defect in a copy of the sources and return whether its tests turn red."""
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    path = folder / "src" / "nunbit" / defect.file
-    text = path.read_text()
-    assert text.count(defect.old) >= 1, f"{defect.name}: {defect.file} has no such line"
-    path.write_text(text.replace(defect.old, defect.new, 1))
+    path = folder / source_of(defect)
+    path.write_text(path.read_text().replace(defect.old, defect.new, 1))
     files = [w if not w.endswith(".py") else f"tests/{w}" for w in defect.tests.split()]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],

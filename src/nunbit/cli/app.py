@@ -64,7 +64,13 @@ class Output:
 DEFAULT_OUTPUT = Output()
 
 
+def complain(message: str) -> None:
+    """Print what is wrong, in one line on standard error."""
+    sys.stderr.write(f"nunbit: {' '.join(message.split())}\n")
+
+
 def say(output: Output, *lines: str) -> None:
     """Print for a person: on standard output, unless that is for JSON or silence."""
     if not output.json and not output.quiet:
         sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()  # whoever reads a pipe sees it now

@@ -1,4 +1,4 @@
-"""One command from words to exit code; nothing but this module prints errors."""
+"""One command from words to exit code: here every error becomes one line."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from nunbit.cli.app import DEFAULT_OUTPUT, app
+from nunbit.cli.app import DEFAULT_OUTPUT, app, complain
 from nunbit.cli.words import split_settings
 from nunbit.errors import MissingInputError, NunbitError, UsageError
 from nunbit.language import LANGUAGES, VARIABLE, tr
@@ -17,7 +17,7 @@ from nunbit.values import Setting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; nothing but this function prints errors."""
+    """Run one command and return its exit code; an error that ends it becomes one line."""
     words = list(sys.argv[1:] if argv is None else argv)
     asked = os.environ.get(VARIABLE) or LANGUAGES[0]
     if asked not in LANGUAGES:
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return _run(command, bound, hidden, given)
     except CycloptsError as error:
-        return _fail(_one_line(str(error)), UsageError.exit_code)
+        return _fail(str(error), UsageError.exit_code)
     except NunbitError as error:
-        return _fail(_one_line(str(error)), error.exit_code)
+        return _fail(str(error), error.exit_code)
     except PermissionError as error:
         return _fail(
             tr("no permission: {filename}", filename=error.filename), MissingInputError.exit_code
@@ -57,14 +57,11 @@ def _run(
     output = bound.kwargs.get("output", DEFAULT_OUTPUT)
     if isinstance(result, dict) and output.json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
-    # A command that judges (`doctor`) says by its exit code what it found.
+    sys.stdout.flush()  # here, where a reader that went away is no error
+    # A command that judges (`doctor`, `predict`) says by its exit code what it found.
     return int(result.get("exit_code", 0)) if isinstance(result, dict) else 0
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"nunbit: {message}\n")
+    complain(message)
     return code
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, complain, say
 from nunbit.errors import UsageError
 from nunbit.language import mark, tr
 
@@ -36,20 +36,40 @@ def predict(
 ) -> dict[str, Any]:
     """Classify pictures with a trained model.
 
+    A picture that cannot be read is named, the others are classified all the same, and the exit
+    code is 65.
+
     Args:
         run: A run folder or a model file.
-        images: Picture files, folders, or - for one picture on standard input.
+        images: Picture files, folders of any size, or - for one picture on standard input.
         top: How many classes to list per picture.
         output: How to answer.
     """
     if not images:
         raise UsageError("no pictures given; write: nunbit predict RUN IMAGE...")
     from nunbit import api
+    from nunbit.data.given import find_pictures
+    from nunbit.data.pictures import Skipped
+    from nunbit.errors import DataError
+    from nunbit.progress import Display
 
-    found = api.predict(run, [sys.stdin.buffer.read() if i == "-" else i for i in images], top)
-    for prediction in found:
-        say(output, _line(prediction))
-    return {"predictions": [prediction.to_dict() for prediction in found]}
+    classifier = api.load(run)
+    given = [sys.stdin.buffer.read() if image == "-" else image for image in images]
+    found = find_pictures(given)
+    # Where the lines go to a terminal, they are the progress.
+    has_lines = not output.json and sys.stdout.isatty()
+    display = Display(quiet=output.quiet or has_lines)
+    predictions, unreadable = [], []  # kept for JSON only: there may be millions
+    code = 0
+    for said in display.track(classifier.predict_each(found, top), len(found), tr("classifying")):
+        if isinstance(said, Skipped):
+            code = DataError.exit_code
+            complain(tr("{name} cannot be read: {error}", name=said.name, error=said.reason))
+            unreadable += [{"path": said.name, "reason": said.reason}] if output.json else []
+        else:
+            say(output, _line(said))
+            predictions += [said.to_dict()] if output.json else []
+    return {"predictions": predictions, "unreadable": unreadable, "exit_code": code}
 
 
 @command(examples=EVALUATE)

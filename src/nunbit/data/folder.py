@@ -144,9 +144,12 @@ def make_pictures(rows: list[tuple[Path, int]], root: Path) -> Pictures:
 
 
 def picture_files(folder: Path) -> Iterator[Path]:
-    """Yield the picture files below a folder by their names, sorted, hidden ones left out."""
+    """Yield the picture files below a folder, sorted, hidden ones left out.
+
+    Those of formats that are not read are among them, so that they are named as unreadable.
+    """
     for path in _files(folder):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES:
             yield path
 
 

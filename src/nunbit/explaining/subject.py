@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from PIL import Image
 
-from nunbit.bundle import MODEL_FILE, Picture, find_pictures, load_classifier
+from nunbit.bundle import MODEL_FILE
 from nunbit.config import ModelConfig, RunConfig
-from nunbit.data.decode import BadPictureError, Mode, decode, quiet_pillow, to_mode, upright
-from nunbit.data.pictures import array_to_image, printable
+from nunbit.data.decode import BadPictureError, Mode, quiet_pillow
+from nunbit.data.given import Picture, find_pictures, open_picture
+from nunbit.data.pictures import printable
 from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
 from nunbit.explaining.convolution import draw_convolution
 from nunbit.explaining.explanation import Drawn, Explanation, claim_folder, write
@@ -18,6 +19,7 @@ from nunbit.explaining.network import draw_architecture
 from nunbit.explaining.parameters import draw_linear
 from nunbit.explaining.pictures import draw_pictures
 from nunbit.language import tr
+from nunbit.modelfile import load_classifier
 from nunbit.models.registry import build_model, list_models
 from nunbit.recipes import LESSONS
 from nunbit.values import Setting, typed
@@ -163,27 +165,14 @@ def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track
 
 def _named(images: Sequence[Picture]) -> list[tuple[str, Picture]]:
     """Return pictures with names for the page; folders stand for the pictures in them."""
-    named: list[tuple[str, Picture]] = []
-    for number, image in enumerate(images, 1):
-        if isinstance(image, str | Path):
-            named += [(printable(str(path)), path) for path in find_pictures([str(image)])]
-        else:
-            named.append((f"picture {number}", image))
-    return named
+    return [
+        (printable(str(picture)) if isinstance(picture, str | Path) else f"picture {n}", picture)
+        for n, picture in enumerate(find_pictures(images), 1)
+    ]
 
 
 def _opened(name: str, picture: Picture, mode: Mode, near_side: int = 0) -> Image.Image:
-    """Return a picture of any kind as Pillow's, upright, as `Classifier.predict` reads it.
-
-    Raises:
-        DataError: it cannot be read.
-    """
     try:
-        if isinstance(picture, Image.Image):
-            return to_mode(upright(picture), mode)
-        if isinstance(picture, str | Path | bytes):
-            source = picture if isinstance(picture, bytes) else Path(picture)
-            return decode(source, mode, near_side)
-        return to_mode(array_to_image(picture), mode)
-    except (BadPictureError, OSError) as error:
+        return open_picture(picture, mode, near_side)
+    except BadPictureError as error:
         raise DataError("{name} cannot be read: {error}", name=name, error=error) from error

@@ -14,12 +14,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nunbit.bundle import Classifier, require_class_names
+from nunbit.bundle import Classifier
 from nunbit.config import ModelConfig, TrainConfig
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import CannotCreateError, DataError, UsageError
 from nunbit.language import tr
 from nunbit.legacy.archive import RefusedError, check_archive, snapshot
+from nunbit.modelfile import require_class_names
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
 from nunbit.runtime import choose_runtime, versions

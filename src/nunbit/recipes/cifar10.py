@@ -62,4 +62,4 @@ def best() -> RunConfig:
     """
     config = fast("cifar10/best", "cifar10", width=96, epochs=30)
     data = replace(config.data, cutout=8, small_size=24)
-    return replace(config, data=data, eval=replace(config.eval, views="shift"))
+    return replace(config, data=data, eval=replace(config.eval, views="both"))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nunbit.bundle import Classifier, load_classifier
+from nunbit.bundle import Classifier
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
 from nunbit.data.rows import batches
@@ -20,6 +20,7 @@ from nunbit.errors import DataError, MissingInputError, UsageError
 from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
 from nunbit.metrics import measure
+from nunbit.modelfile import load_classifier
 from nunbit.progress import Display
 from nunbit.runfolder import (
     METRICS_FILE,
