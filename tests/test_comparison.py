@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,8 +143,8 @@ def test_the_default_folder_follows_from_the_settings_but_not_from_the_seeds() -
     [
         (["birds/nett", "birds/net"], "did you mean 'birds/net'"),
         (["bird"], "did you mean 'birds'"),
-        (["digits/cnn"], "two recipes or more; only digits/cnn was given"),
-        (["digits/cnn", "digits/cnn"], "two recipes or more"),
+        (["digits/cnn", "--seeds", "1"], "two recipes, or several seeds of one (--seeds 3); only"),
+        (["digits/cnn", "digits/cnn", "--seeds", "1"], "two recipes, or several seeds"),
         ([], "none was given"),
         (["digits/cnn", "birds/net"], "do not share their test pictures"),
         (["digits/cnn", "digits/cnn:width"], "write optim.lr=0.1"),
@@ -191,6 +192,21 @@ def test_a_comparison_writes_everything_it_names(comparison: Comparison) -> None
     page = (comparison.folder / "comparison.html").read_text()
     assert comparison.findings[0] in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_one_recipe_shows_what_a_seed_is_worth(comparison: Comparison, tmp_path: Path) -> None:
+    shutil.copytree(comparison.folder, tmp_path / "c")  # where both seeds are trained already
+    alone = nunbit.compare(
+        [SMALL], seeds=2, run_dir=tmp_path / "c", epochs=2, quiet=True, train__precision="fp32"
+    )
+    assert [line.to_dict() for line in alone.rows] == [comparison.rows[0].to_dict()]
+    assert alone.differences == ()
+    mean, std = (f"{100 * x:.1f}" for x in (alone.rows[0].test_mean, alone.rows[0].test_std or 0))
+    assert alone.findings[0].startswith(f"{SMALL} has {mean} % of 359 test pictures right, mean of")
+    assert f"by {std}" in alone.findings[1]
+    page = (tmp_path / "c" / "comparison.html").read_text()
+    assert "One recipe, 2 trainings with a seed each" in page
+    assert "Every pair" not in page
 
 
 def test_the_table_is_counted_from_the_runs(comparison: Comparison) -> None:

@@ -93,6 +93,8 @@ def summarize_findings(
 ) -> list[str]:
     """Return what to remember: the best, what equals it, the spread, the texts' ranking."""
     best = max(rows, key=lambda row: row.test_mean)
+    if len(rows) == 1:
+        return [_one_recipe(best, pictures), _spread(rows)]
     beaten = {d.worse for d in differences if d.better == best.recipe and d.real}
     equal = [row.recipe for row in rows if row is not best and row.recipe not in beaten]
     first = tr(
@@ -123,15 +125,26 @@ def summarize_findings(
             )
         )
     else:
-        spread = float(np.sqrt(np.mean([(row.test_std or 0.0) ** 2 for row in rows])))
-        found.append(
-            tr(
-                "another seed alone moves an accuracy by {spread:.2f} points (std)",
-                spread=100 * spread,
-            )
-        )
+        found.append(_spread(rows))
     ranking = _texts_ranking(rows, differences)
     return [*found, ranking] if ranking else found
+
+
+def _one_recipe(row: Row, pictures: int) -> str:
+    return tr(
+        "{recipe} has {test_mean:.1f} % of {pictures:,} test pictures right, mean of {seeds} seeds",
+        recipe=row.recipe,
+        test_mean=100 * row.test_mean,
+        pictures=pictures,
+        seeds=row.seeds,
+    )
+
+
+def _spread(rows: Sequence[Row]) -> str:
+    spread = float(np.sqrt(np.mean([(row.test_std or 0.0) ** 2 for row in rows])))
+    return tr(
+        "another seed alone moves an accuracy by {spread:.2f} points (std)", spread=100 * spread
+    )
 
 
 def _texts_ranking(rows: Sequence[Row], differences: Sequence[Difference]) -> str:

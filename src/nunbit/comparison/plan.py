@@ -46,16 +46,19 @@ def plan_runs(
             that the same command goes on where it stopped.
 
     Raises:
-        UsageError: unknown names or settings, fewer than two recipes, or different data.
+        UsageError: unknown names or settings, nothing to compare, or different data.
     """
     if not 1 <= seeds <= MAX_SEEDS:
         raise UsageError("seeds is {seeds}; allowed: 1 to {most}", seeds=seeds, most=MAX_SEEDS)
     variants = {
         label: _configure(label, source, settings) for name in names for label in _expand(name)
     }
-    if len(variants) < 2:
+    if not variants or len(variants) == seeds == 1:
         given = tr("only {name} was", name=next(iter(variants))) if variants else tr("none was")
-        raise UsageError("a comparison needs two recipes or more; {given} given", given=given)
+        raise UsageError(
+            "a comparison needs two recipes, or several seeds of one (--seeds 3); {given} given",
+            given=given,
+        )
     _require_one_test_set(variants)
     folder = folder or _default_folder(names, variants)
     runs = []
