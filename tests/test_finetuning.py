@@ -17,6 +17,7 @@ import nunbit
 from conftest import noisy_picture, write_classes
 from nunbit.cli import main
 from nunbit.config import OptimConfig, RunConfig, TrainConfig
+from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
@@ -207,6 +208,34 @@ def test_the_budget_decides_what_is_trained(tmp_path: Path, weights: Path) -> No
     assert chosen(3600, size=0).data.size == 96  # pictures of 20 pixels have no more to show
     with pytest.raises(UsageError, match=r"need about .* budget of"):
         chosen(0.3, size=0)
+
+
+def test_epochs_follow_from_updates_that_were_timed(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = str(write_classes(tmp_path / "many", 100))  # three classes: 216 train, 24 val, 60 test
+    sized = finetune_config(data, TINY, str(weights)).override({"data.size": SIZE})
+    timed: list[TrainLoader] = []
+
+    def update(_model: nn.Module, loader: TrainLoader, _runtime: Runtime) -> float:
+        timed.append(loader)
+        return 0.5
+
+    monkeypatch.setattr(strategy_module, "update_seconds", update)
+    monkeypatch.setattr(strategy_module, "_forward_seconds", lambda _m, x, _r: 0.01 * len(x))
+    said: list[str] = []
+    chosen = choose_strategy(sized, open_source(data), 1000, "auto", said.append)
+    # 0.85 * 1000 s less some 8 s, over 216 * 0.5 s and 84 * 0.01 s
+    assert chosen.train.epochs == 7
+    assert "then 7 epochs of all layers, about 762 s" in said[-1]
+    x, _ = next(timed[0].batches(0))
+    assert x.shape == (32, 3, SIZE, SIZE)
+    assert timed[0].config.data.zoom == chosen.data.zoom > 0, "augmenting counts"
+    assert choose_strategy(sized, open_source(data), 200, "auto", said.append).train.epochs == 0
+    assert "an epoch of all layers takes about 109 s" in said[-1]
+    assert len(timed) == 2
+    assert choose_strategy(sized, open_source(data), 16, "auto", said.append).train.epochs == 0
+    assert len(timed) == 2, "nothing is timed that could not fit"
 
 
 def test_few_pictures_get_a_last_layer_only(colours: Path, weights: Path) -> None:

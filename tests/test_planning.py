@@ -43,7 +43,7 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         side = loader.config.data.small_size or 16
         return weights * side * side / machine["flops"]
 
-    monkeypatch.setattr(planning, "_update_seconds", seconds)
+    monkeypatch.setattr(planning, "update_seconds", seconds)
     monkeypatch.setattr(planning, "settle_precision", lambda _model, _loader, runtime: runtime)
     return machine
 

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import chain, count
 
 import torch
 
@@ -27,15 +26,15 @@ from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
 from nunbit.recipes.speed import SHIFT_PIXELS, fast, small_size
-from nunbit.runtime import Runtime, choose_runtime, limited_threads
+from nunbit.runtime import Runtime, choose_runtime
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
-from nunbit.training.tempo import Trial, settle_precision
+from nunbit.training.tempo import settle_precision, update_seconds
 
 RECIPE = "budget"  # of runs whose network is chosen here
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 BALANCE = 2.5e-3  # pictures trained on for each FLOP of a forward pass over one picture
-PROBE_PICTURES, PROBE_UPDATES = 256, 4
+PROBE_PICTURES = 256
 WANTED_UPDATES = 300  # fewer learn too little, more make batches too small for the hardware
 BATCH_SIZES = (64, 128, 256, 512)
 FORWARD_COST = 0.36  # of an update: one of three passes, and a little for what is around them
@@ -245,8 +244,8 @@ def _time(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Candidate:
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(dataset.preprocess.normalize(dataset.train.images[:1]).to(runtime.device))
     small = config.data.small_size
-    full_seconds = _update_seconds(model, _showing(loader, 0), runtime)
-    small_seconds = _update_seconds(model, _showing(loader, small), runtime) if small else 0.0
+    full_seconds = update_seconds(model, _showing(loader, 0), runtime)
+    small_seconds = update_seconds(model, _showing(loader, small), runtime) if small else 0.0
     return Candidate(config, runtime, counter.get_total_flops(), small_seconds, full_seconds)
 
 
@@ -260,17 +259,3 @@ def _showing(loader: TrainLoader, small_size: int) -> TrainLoader:
     """Return batches of which the first many show pictures of one size."""
     many = {"data.small_size": small_size, "train.epochs": 1000}
     return replace(loader, config=loader.config.override(many))
-
-
-def _update_seconds(model: torch.nn.Module, loader: TrainLoader, runtime: Runtime) -> float:
-    """Return the seconds of an update for each picture: the least of a few, after one."""
-    trial = Trial(model, loader.config, runtime)
-    batches = chain.from_iterable(loader.batches(epoch) for epoch in count())
-    seconds = []
-    with limited_threads(runtime.threads):
-        for _ in range(PROBE_UPDATES):
-            start = time.perf_counter()
-            x, y = next(batches)
-            trial.update(x, y)
-            seconds.append((time.perf_counter() - start) / len(y))
-    return min(seconds[1:])

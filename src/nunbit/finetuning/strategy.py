@@ -12,20 +12,21 @@ from typing import Literal
 import torch
 
 from nunbit.config import DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
-from nunbit.data.pictures import Item, Source, as_image
+from nunbit.data.loader import TrainLoader
+from nunbit.data.pictures import ImageSet, Item, Source, as_image
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
 from nunbit.features import FeatureSource, count_known
 from nunbit.language import tr
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.start import load_weights, preprocess_of
-from nunbit.training.tempo import LEAST_GAIN, Precision, is_open
+from nunbit.training.tempo import LEAST_GAIN, Precision, is_open, update_seconds
 
 Strategy = Literal["auto", "head", "full"]
 SIZES = (224, 192, 160, 128, 96)  # pixels; smaller ones than the weights' own cost accuracy
 PROBE_PICTURES = 16
 HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thousand pictures
-UPDATE_COST = 3.5  # forward passes that forward, backward and update take together
+LEAST_COST = 3.0  # forward passes that an update takes at least: there and twice back
 EPOCHS = (3, 12)  # fewer change little, more overfit a few thousand pictures
 FEW = 50  # pictures a class, below which training all layers loses (docs/log.md)
 MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
@@ -92,6 +93,7 @@ def choose_strategy(
         UsageError: not even the smallest size fits the budget.
         MissingInputError: the pretrained weights cannot be had.
     """
+    deadline = time.perf_counter() + RESERVE * budget_seconds
     own = preprocess_of(config)
     assert own is not None
     pictures = sum(map(len, source.parts.values()))
@@ -100,23 +102,76 @@ def choose_strategy(
     say(_describe(config.model.name, probe, pictures))
     sized = {} if probe.size == own.height else {"data.size": probe.size}
     chosen = config.override({"train.precision": probe.precision, **sized})
-    epoch = pictures * probe.forward_seconds * UPDATE_COST
-    affordable = int((RESERVE * budget_seconds - probe.seconds) / epoch)
-    if wish == "auto" and pictures < FEW * len(source.class_names):
-        say(tr("only the last layer: below {few} pictures a class all layers overfit", few=FEW))
-        return chosen
-    if wish == "head" or (wish == "auto" and affordable < EPOCHS[0]):
-        say(tr("only the last layer: an epoch of all layers would take {epoch:.0f} s", epoch=epoch))
-        return chosen
-    epochs = min(max(affordable, EPOCHS[0]), EPOCHS[1])
-    say(
-        tr(
-            "then {epochs} epochs of all layers, about {seconds:.0f} s",
-            epochs=epochs,
-            seconds=epochs * epoch,
+    epochs, why = _epochs(chosen, source, probe, wish, deadline)
+    say(why)
+    return _full(chosen, epochs) if epochs else chosen
+
+
+def _epochs(
+    config: RunConfig, source: Source, probe: Probe, wish: Strategy, deadline: float
+) -> tuple[int, str]:
+    """Return for how many epochs all layers are trained, and a line that says why."""
+    if wish == "head":
+        return 0, tr("only the last layer, as asked")
+    if wish == "auto" and sum(map(len, source.parts.values())) < FEW * len(source.class_names):
+        return 0, tr(
+            "only the last layer: below {few} pictures a class all layers overfit", few=FEW
         )
+    affordable, epoch = _affordable(config, source, probe, deadline)
+    if wish == "auto" and affordable < EPOCHS[0]:
+        return 0, tr(
+            "only the last layer: an epoch of all layers takes about {epoch:.0f} s", epoch=epoch
+        )
+    epochs = min(max(affordable, EPOCHS[0]), EPOCHS[1])
+    return epochs, tr(
+        "then {epochs} epochs of all layers, about {seconds:.0f} s",
+        epochs=epochs,
+        seconds=epochs * epoch,
     )
-    return _full(chosen, epochs)
+
+
+def _affordable(
+    config: RunConfig, source: Source, probe: Probe, deadline: float
+) -> tuple[int, float]:
+    """Return how many epochs of all layers fit, and the seconds of one.
+
+    Updates are timed only if there could be time for some epochs.
+    """
+    pictures = _share_trained(config, source) * sum(map(len, source.parts.values()))
+    epoch = pictures * LEAST_COST * probe.forward_seconds
+    if EPOCHS[0] * epoch <= deadline - time.perf_counter() - probe.seconds:
+        epoch = _epoch_seconds(config, source, probe)
+    return int((deadline - time.perf_counter() - probe.seconds) / epoch), epoch
+
+
+def _share_trained(config: RunConfig, source: Source) -> float:
+    """Return the share of all pictures that a training sees."""
+    data, parts = config.data, source.parts
+    pictures = len(parts["all"] if "all" in parts else parts["train"])
+    share = pictures / sum(map(len, parts.values()))
+    if "all" in parts:
+        share *= 1 - data.test_fraction
+    return share if {"train", "val", "test"} <= parts.keys() else share * (1 - data.val_fraction)
+
+
+def _epoch_seconds(config: RunConfig, source: Source, probe: Probe) -> float:
+    """Time a few updates of all layers, on black pictures, and return what an epoch takes."""
+    preprocess = preprocess_of(config)
+    assert preprocess is not None
+    runtime = replace(choose_runtime(config.train), precision=probe.precision)
+    model = load_weights(config).module
+    model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+    count = config.train.batch_size
+    shape = (count, preprocess.height, preprocess.width, preprocess.channels)
+    names = [""] * count
+    black = ImageSet(
+        torch.zeros(shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.long), names, names
+    )
+    loader = TrainLoader(black, preprocess, _full(config, 1), runtime.device)
+    pictures = sum(map(len, source.parts.values()))
+    trained = _share_trained(config, source) * pictures
+    measured = pictures - trained  # more than validation, which comes after each epoch
+    return trained * update_seconds(model, loader, runtime) + measured * probe.forward_seconds
 
 
 def _describe(name: str, probe: Probe, pictures: int) -> str:

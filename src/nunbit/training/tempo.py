@@ -1,4 +1,4 @@
-"""Which precision is faster for this network on this machine: measured, in about a second.
+"""What an update takes, and in which precision it is faster: measured on this machine.
 
 Whether bf16 pays depends on the network as much as on the processor: large convolutions gain twice
 and more, small ones lose what it costs to convert between the two. So both are tried, on a copy
@@ -9,6 +9,7 @@ repeated or resumed run computes the same.
 import copy
 import time
 from dataclasses import replace
+from itertools import chain, count
 from typing import Literal
 
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ LEAST_GAIN = 1.1  # below it the exact precision stays: the clock is not surer t
 PIXELS = 64 * 32 * 32  # in a batch; larger ones take longer and say the same
 LEAST_PICTURES = 8
 MAX_ROUNDS = 10
+TIMED_UPDATES = 3  # after one to warm up
 
 Precision = Literal["fp32", "bf16"]
 CHOICES: tuple[Precision, ...] = ("fp32", "bf16")
@@ -70,6 +72,26 @@ def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) ->
                 break
     exact, short = (min(spent[1:]) for spent in seconds)
     return replace(runtime, precision="bf16" if exact > LEAST_GAIN * short else "fp32")
+
+
+def update_seconds(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> float:
+    """Return the seconds of an update for each picture: the least of a few, after one.
+
+    Args:
+        model: on `runtime.device`; not changed.
+        loader: gives the batches; reading and augmenting them counts.
+        runtime: where and how to compute.
+    """
+    trial = Trial(model, loader.config, runtime)
+    batches = chain.from_iterable(loader.batches(epoch) for epoch in count())
+    seconds = []
+    with limited_threads(runtime.threads):
+        for _ in range(1 + TIMED_UPDATES):
+            start = time.perf_counter()
+            x, y = next(batches)
+            trial.update(x, y)
+            seconds.append((time.perf_counter() - start) / len(y))
+    return min(seconds[1:])
 
 
 class Trial:
