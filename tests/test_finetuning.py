@@ -15,6 +15,7 @@ from torch import nn
 
 import nunbit
 from conftest import noisy_picture, write_classes
+from nunbit.checkpoint import load_newest
 from nunbit.cli import main
 from nunbit.config import OptimConfig, RunConfig, TrainConfig
 from nunbit.data.loader import TrainLoader
@@ -326,9 +327,27 @@ def test_all_layers_go_on_from_the_fitted_head(tmp_path: Path, weights: Path) ->
     run = finetuned(data, weights, tmp_path / "run", "full")
     assert run.to_dict()["epochs"] == len(run.epochs) >= 3
     assert run.epochs[0].val_accuracy is not None
-    moved, start = nunbit.load(tmp_path / "run").module.state_dict(), load_file(weights)
+    last = load_newest(tmp_path / "run", pytest.fail)
+    assert last is not None
+    start = load_file(weights)
     name = next(n for n in start if n.endswith("weight") and start[n].ndim == 4)
-    assert not torch.equal(moved[name], start[name])
+    assert not torch.equal(last.tensors[f"model/{name}"], start[name])
+    assert run.epochs[0].running_accuracy > 0.5, "from the fitted head, not from a random one"
+
+
+def test_epochs_that_do_harm_leave_the_fitted_last_layer(tmp_path: Path, weights: Path) -> None:
+    data = write_classes(tmp_path / "data", 20)
+    head = finetuned(data, weights, tmp_path / "head", "head")
+    harm = {"train.epochs": 2, "optim.name": "sgd", "optim.lr": 0.5}
+    run = nunbit.train(head.config.override(harm), run_dir=tmp_path / "run", quiet=True)
+    assert all((e.val_accuracy or 0) < 0.9 for e in run.epochs)
+    assert run.kept_epoch == 0
+    assert torch.equal(run.test_logits, head.test_logits)
+    assert run.test == head.test
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "preferred the last layer that was fitted at the start to every epoch after it" in page
+    again = nunbit.load(tmp_path / "run").evaluate(data)
+    assert again.accuracy == head.test.accuracy
 
 
 @pytest.mark.parametrize(

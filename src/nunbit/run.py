@@ -26,7 +26,7 @@ from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
 from nunbit.liveline import Sums
-from nunbit.metrics import Metrics
+from nunbit.metrics import Metrics, measure
 from nunbit.progress import Display, Follow
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runfolder import (
@@ -47,7 +47,7 @@ from nunbit.storage import make_folder
 from nunbit.training.check import dead_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.optim import build_optimizer
-from nunbit.training.state import TrainState
+from nunbit.training.state import Best, TrainState, copy_weights
 from nunbit.training.tempo import settle_precision
 from nunbit.values import Interval
 
@@ -197,10 +197,15 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
     display.say(run_header(config, dataset, runtime, state.model))
     if config.model.head == "logistic" and not state.step and not state.epoch:
         training.head = _fit_head(training, stop, display)
+        state.best = _best_start(training.head, training)
     _train(training, events, stop, display)
-    kept = keep_best(state.model, state) or state.epoch
-    fitted = None if config.train.epochs else training.head
-    end = conclude(state.model, config, dataset, runtime, fitted)
+    best = keep_best(state.model, state)
+    kept = state.epoch if best is None else best
+    if best == 0:
+        display.say(
+            tr("no epoch did better on validation than the fitted last layer, which is kept")
+        )
+    end = conclude(state.model, config, dataset, runtime, None if kept else training.head)
     if end.decision and end.test.answers:
         display.say(describe_promise(end.decision))
         display.say(tr("test pictures: {answers}", answers=describe_answers(end.test.answers)))
@@ -299,6 +304,15 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
         )
     )
     return head
+
+
+def _best_start(head: HeadStart, training: _Training) -> Best | None:
+    """Return the network with its fitted last layer as what the epochs have to do better than."""
+    val = training.dataset.val
+    if val is None or not training.config.train.epochs:
+        return None
+    found = measure(head.outputs("val").logits, val.labels, training.dataset.class_names)
+    return Best(0, found.accuracy, found.loss, copy_weights(training.state.model))
 
 
 def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def curves(epochs: Sequence[EpochResult], kept_epoch: int) -> Figure:
         _tidy(axes)
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
-        axes.axvline(kept_epoch, color=GREY, linewidth=0.8, linestyle=":")
+        if kept_epoch:
+            axes.axvline(kept_epoch, color=GREY, linewidth=0.8, linestyle=":")
         axes.legend(frameon=False, fontsize=9)
     return figure
 

@@ -13,6 +13,7 @@ class Best:
     """The weights that did best on validation so far."""
 
     epoch: int
+    """Counts from 1; 0 is before the first."""
     accuracy: float
     loss: float
     weights: dict[str, Tensor]
