@@ -164,6 +164,7 @@ def test_what_is_no_budget_is_one_line(text: str) -> None:
         nunbit.train(budget=text)
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_and_its_plan_repeats_to_the_bit(tmp_path: Path) -> None:
     began = time.perf_counter()
     first = nunbit.train(budget="12s", run_dir=tmp_path / "a", quiet=True, threads=1)

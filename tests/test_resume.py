@@ -101,6 +101,7 @@ def test_a_moved_run_says_where_it_is(begun: Path, tmp_path: Path) -> None:
     assert Path(result["model_file"]).exists()
 
 
+@pytest.mark.slow
 def test_the_time_of_every_part_counts(quick: RunConfig, tmp_path: Path) -> None:
     config = quick.override({"train.epochs": 1, "train.checkpoint_every": "3steps"})
     code = (
@@ -305,6 +306,7 @@ def test_wrong_intervals_are_refused(text: str) -> None:
         RunConfig().override({"train.checkpoint-every": text})
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(quick: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(quick.to_json())
     disk = tmp_path / "disk"
