@@ -27,7 +27,8 @@ SIZES = (224, 192, 160, 128, 96)  # pixels; smaller ones than the weights' own c
 PROBE_PICTURES = 16
 HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thousand pictures
 LEAST_COST = 3.0  # forward passes that an update takes at least: there and twice back
-EPOCHS = (3, 12)  # fewer change little, more overfit a few thousand pictures
+EPOCHS = (8, 12)  # fewer lose what the last layer had, more overfit a few thousand pictures
+LEAST_ASKED = 3  # where all layers are asked for, whatever fits
 FEW = 50  # pictures a class, below which training all layers loses (docs/log.md)
 MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
 RESERVE = 0.85  # of the budget that estimates may fill
@@ -79,7 +80,7 @@ def choose_strategy(
     """Return the settings that use a budget best, and say why.
 
     The features of the largest size that fits are computed for every picture, and the last layer
-    is fitted on them. If time is left for three epochs, and there are not very few pictures, all
+    is fitted on them. If time is left for eight epochs, and there are not very few pictures, all
     layers are trained on from there.
 
     Args:
@@ -122,7 +123,7 @@ def _epochs(
         return 0, tr(
             "only the last layer: an epoch of all layers takes about {epoch:.0f} s", epoch=epoch
         )
-    epochs = min(max(affordable, EPOCHS[0]), EPOCHS[1])
+    epochs = min(max(affordable, LEAST_ASKED), EPOCHS[1])
     return epochs, tr(
         "then {epochs} epochs of all layers, about {seconds:.0f} s",
         epochs=epochs,
