@@ -106,6 +106,7 @@ def test_prediction_is_training_preprocessing(trained: Path, colours: Path) -> N
     classifier = nunbit.load(trained)
     files = sorted(colours.rglob("*.png"))[:7]
     by_file = classifier.predict(files)
+    assert classifier.predict(file for file in files) == by_file  # type: ignore[arg-type]
     pixels = np.stack([classifier.preprocess.to_pixels(Image.open(f)) for f in files])
     expected = classifier.logits(torch.from_numpy(pixels)).softmax(1)
     for prediction, row in zip(by_file, expected, strict=True):

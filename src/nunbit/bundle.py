@@ -117,7 +117,7 @@ class Classifier:
             DataError: a picture that cannot be read, named with the reason.
             UsageError: `top` below 1.
         """
-        given = [pictures] if isinstance(pictures, Picture) else pictures
+        given = [pictures] if isinstance(pictures, Picture) else list(pictures)
         for picture in given:
             if isinstance(picture, str | Path):
                 existing(picture)
