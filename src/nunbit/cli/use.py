@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, complain, say
-from nunbit.errors import UsageError
+from nunbit.errors import DataError, UsageError
 from nunbit.language import mark, tr
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def predict(
     from nunbit import api
     from nunbit.data.given import find_pictures
     from nunbit.data.pictures import Skipped
-    from nunbit.errors import DataError
     from nunbit.progress import Display
 
     classifier = api.load(run)

@@ -97,10 +97,9 @@ def choose_strategy(
     deadline = time.perf_counter() + RESERVE * budget_seconds
     own = preprocess_of(config)
     assert own is not None
-    pictures = sum(map(len, source.parts.values()))
     sizes = [own.height] if config.data.size else _sizes(own, source)
     probe = _largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
-    say(_describe(config.model.name, probe, pictures))
+    say(_describe(config.model.name, probe, _count(source)))
     sized = {} if probe.size == own.height else {"data.size": probe.size}
     chosen = config.override({"train.precision": probe.precision, **sized})
     epochs, why = _epochs(chosen, source, probe, wish, deadline)
@@ -114,7 +113,7 @@ def _epochs(
     """Return for how many epochs all layers are trained, and a line that says why."""
     if wish == "head":
         return 0, tr("only the last layer, as asked")
-    if wish == "auto" and sum(map(len, source.parts.values())) < FEW * len(source.class_names):
+    if wish == "auto" and _count(source) < FEW * len(source.class_names):
         return 0, tr(
             "only the last layer: below {few} pictures a class all layers overfit", few=FEW
         )
@@ -138,25 +137,28 @@ def _affordable(
 
     Updates are timed only if there could be time for some epochs.
     """
-    pictures = _share_trained(config, source) * sum(map(len, source.parts.values()))
-    epoch = pictures * LEAST_COST * probe.forward_seconds
+    epoch = _trained_count(config, source) * LEAST_COST * probe.forward_seconds
     if EPOCHS[0] * epoch <= deadline - time.perf_counter() - probe.seconds:
         epoch = _epoch_seconds(config, source, probe)
     return int((deadline - time.perf_counter() - probe.seconds) / epoch), epoch
 
 
-def _share_trained(config: RunConfig, source: Source) -> float:
-    """Return the share of all pictures that a training sees."""
+def _count(source: Source) -> int:
+    return sum(map(len, source.parts.values()))
+
+
+def _trained_count(config: RunConfig, source: Source) -> float:
+    """Return about how many pictures a training sees, before it is split."""
     data, parts = config.data, source.parts
-    pictures = len(parts["all"] if "all" in parts else parts["train"])
-    share = pictures / sum(map(len, parts.values()))
-    if "all" in parts:
-        share *= 1 - data.test_fraction
-    return share if {"train", "val", "test"} <= parts.keys() else share * (1 - data.val_fraction)
+    pictures = (
+        (1 - data.test_fraction) * len(parts["all"]) if "all" in parts else len(parts["train"])
+    )
+    is_split = {"train", "val", "test"} <= parts.keys()
+    return pictures if is_split else (1 - data.val_fraction) * pictures
 
 
 def _epoch_seconds(config: RunConfig, source: Source, probe: Probe) -> float:
-    """Time a few updates of all layers, on black pictures, and return what an epoch takes."""
+    """Time a few updates of all layers, on black pictures; return the seconds of an epoch."""
     preprocess = preprocess_of(config)
     assert preprocess is not None
     runtime = replace(choose_runtime(config.train), precision=probe.precision)
@@ -169,9 +171,8 @@ def _epoch_seconds(config: RunConfig, source: Source, probe: Probe) -> float:
         torch.zeros(shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.long), names, names
     )
     loader = TrainLoader(black, preprocess, _full(config, 1), runtime.device)
-    pictures = sum(map(len, source.parts.values()))
-    trained = _share_trained(config, source) * pictures
-    measured = pictures - trained  # more than validation, which comes after each epoch
+    trained = _trained_count(config, source)
+    measured = _count(source) - trained  # more than validation, which comes after each epoch
     return trained * update_seconds(model, loader, runtime) + measured * probe.forward_seconds
 
 
@@ -268,7 +269,7 @@ def _probe(features: FeatureSource, source: Source) -> Probe:
     x = torch.zeros(PROBE_PICTURES, preprocess.channels, preprocess.height, preprocess.width)
     model = features.model.to(memory_format=torch.channels_last)
     forward = _forward_seconds(model, x, runtime) / len(x)
-    pictures = sum(map(len, source.parts.values()))
+    pictures = _count(source)
     fresh = max(0, pictures - count_known(features))
     seconds = pictures * decode + fresh * forward + HEAD_SECONDS
     return Probe(preprocess.height, forward, fresh, seconds, runtime.precision)
