@@ -201,9 +201,10 @@ def test_one_recipe_shows_what_a_seed_is_worth(comparison: Comparison, tmp_path:
     )
     assert [line.to_dict() for line in alone.rows] == [comparison.rows[0].to_dict()]
     assert alone.differences == ()
-    mean, std = (f"{100 * x:.1f}" for x in (alone.rows[0].test_mean, alone.rows[0].test_std or 0))
-    assert alone.findings[0].startswith(f"{SMALL} has {mean} % of 359 test pictures right, mean of")
-    assert f"by {std}" in alone.findings[1]
+    mean, std = 100 * alone.rows[0].test_mean, 100 * (alone.rows[0].test_std or 0)
+    start = f"{SMALL} has {mean:.1f} % of 359 test pictures right, mean of"
+    assert alone.findings[0].startswith(start)
+    assert f"by {std:.2f} points" in alone.findings[1]
     page = (tmp_path / "c" / "comparison.html").read_text()
     assert "One recipe, 2 trainings with a seed each" in page
     assert "Every pair" not in page

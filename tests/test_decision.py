@@ -210,7 +210,7 @@ def declined(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe="quick",
         model=ModelConfig(name="net", args={"width": 4}),
         optim=OptimConfig(name="adamw", lr=5e-3),
-        train=TrainConfig(epochs=6, threads=1, device="cpu", precision="fp32"),
+        train=TrainConfig(epochs=12, threads=1, device="cpu", precision="fp32"),
         eval=EvalConfig(max_error=0.05),
     )
     folder = tmp_path_factory.mktemp("declined") / "run"
@@ -261,7 +261,7 @@ def test_without_being_asked_everything_is_answered(quick: RunConfig, tmp_path: 
 def test_probabilities_are_calibrated_everywhere(declining: Path, quick: RunConfig) -> None:
     clf = nunbit.load(declining)
     assert clf.decision is not None
-    plain = nunbit.train(quick.override({"train.epochs": 6}), run_dir="plain", quiet=True)
+    plain = nunbit.train(quick.override({"train.epochs": 12}), run_dir="plain", quiet=True)
     ratio = (
         plain.classifier.module.state_dict()["fc2.weight"] / clf.module.state_dict()["fc2.weight"]
     )

@@ -1,6 +1,7 @@
 """The parts of a fast training: precision by the clock, whitening, small pictures, views."""
 
 import json
+import math
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -313,6 +314,16 @@ def test_the_whitening_is_fitted_to_all_classes_never_trained_and_stored(
     kept = finished.classifier.module.state_dict()
     assert torch.equal(stored.whitening.weight, kept["whitening.weight"])
     assert "whitening.weight" not in dict(stored.named_parameters())
+
+
+def test_the_first_logits_say_little() -> None:
+    torch.manual_seed(0)
+    model = SpeedNet(10, 3, (32, 32), width=8)
+    x, y = torch.randn(64, 3, 32, 32), torch.arange(64) % 5
+    for classes in (10, 5):
+        model.reset_head(classes)
+        loss = F.cross_entropy(model(x), y).item()
+        assert loss == pytest.approx(math.log(classes), abs=0.5)
 
 
 def test_a_large_first_layer_is_bounded_before_it_takes_memory() -> None:

@@ -139,7 +139,7 @@ def test_photographs_are_changed_more_when_seen_often(
 @pytest.mark.parametrize(
     ("recipe", "name"),
     [
-        (None, "epochs"), (None, "max_steps"), (None, "batch_size"), (None, "small_size"),
+        (None, "epochs"), (None, "max_steps"), (None, "batch_size"),
         ("birds/net", "epochs"), ("birds/net", "train__max_steps"),
     ],
 )  # fmt: skip  # pairs

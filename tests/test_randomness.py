@@ -86,11 +86,21 @@ def test_batches_from_the_middle_are_the_ones_of_the_whole_epoch() -> None:
         assert torch.equal(y, y2)
 
 
-def test_a_last_batch_of_one_picture_is_left_out() -> None:
-    sizes = [len(y) for _, y in loader(17, 8).batches(0)]
-    assert sizes == [8, 8]
-    assert [len(y) for _, y in loader(18, 8).batches(0)] == [8, 8, 2]
-    assert [len(y) for _, y in loader(1, 8).batches(0)] == [1]
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (16, 8, [8, 8]), (17, 8, [5, 6, 6]), (18, 8, [6, 6, 6]), (3, 8, [3]),
+        (5, 2, [2, 3]),  # one picture alone has no batch statistics
+        (1, 8, [1]),
+    ],
+)  # fmt: skip  # a case a line
+def test_batches_of_an_epoch_are_as_equal_as_can_be(
+    count: int, size: int, expected: list[int]
+) -> None:
+    load = loader(count, size)
+    assert [len(y) for _, y in load.batches(0)] == expected
+    named = [name for step in range(len(expected)) for name in load.names(0, step)]
+    assert sorted(named) == sorted(load.pictures.names), "every picture once"
 
 
 def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours() -> None:

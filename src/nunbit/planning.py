@@ -25,7 +25,7 @@ from nunbit.evaluation import eval_mode
 from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
-from nunbit.recipes.speed import SHIFT_PIXELS, fast, small_size
+from nunbit.recipes.speed import SHIFT_PIXELS, fast
 from nunbit.runtime import Runtime, choose_runtime
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
@@ -45,7 +45,7 @@ MANY_EPOCHS = 8  # from which on photographs are also enlarged and relit, not le
 PHOTOGRAPHS = {"data.shift_pixels": 4, "data.zoom": 0.3, "data.light": 0.2}
 # A setting beside a budget that decides it would be two answers to one question.
 LENGTH = ("train.epochs", "train.max_steps")
-CHOSEN = (*LENGTH, "train.batch_size", "data.small_size")
+CHOSEN = (*LENGTH, "train.batch_size")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def budget_config(source: str) -> RunConfig:
     size = 16 if source == "digits" else 0  # 8 pixels leave nothing to three halvings
     return replace(
         config,
-        data=replace(config.data, size=size, small_size=0),
+        data=replace(config.data, size=size),
         model=replace(config.model, args={}),
     )
 
@@ -167,10 +167,7 @@ def plan_training(
 
 def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: float) -> Candidate:
     """Return the candidate whose width and length are in balance for the time left."""
-    side = min(dataset.preprocess.height, dataset.preprocess.width)
-    config = config.override(
-        {"data.small_size": small_size(side), "train.batch_size": PROBE_PICTURES}
-    )
+    config = config.override({"train.batch_size": PROBE_PICTURES})
     # Once, at the default width: the narrowest networks gain less from bf16 than those chosen.
     precision = settle_precision(*_build(config, dataset, runtime), runtime).precision
     config = config.override({"train.precision": precision})

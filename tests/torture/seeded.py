@@ -163,8 +163,8 @@ DEFECTS = (
     Defect(
         "a resumed epoch starts at its first batch",
         "data/loader.py",
-        "for step, start in enumerate(starts[first_step:], first_step):",
-        "for step, start in enumerate(starts):",
+        "pairwise(bounds[first_step:]), first_step)",
+        "pairwise(bounds))",
         "test_randomness.py -k middle",
     ),
     Defect(

@@ -1,7 +1,9 @@
 """Batches for training: shuffled anew each epoch, augmented, normalised, from memory."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,8 @@ class TrainLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches; a last batch of one picture is left out (see `_starts`)."""
-        return len(self._starts())
+        """Number of batches, which are as equal as can be (see `_bounds`)."""
+        return len(self._bounds()) - 1
 
     @property
     def total_steps(self) -> int:
@@ -52,9 +54,8 @@ class TrainLoader:
 
     def names(self, epoch: int, step: int) -> list[str]:
         """Return the names of the pictures in one batch, for messages."""
-        start = step * self.config.train.batch_size
-        indices = self.order(epoch)[start : start + self.config.train.batch_size]
-        return [self.pictures.names[i] for i in indices.tolist()]
+        start, end = self._bounds()[step : step + 2]
+        return [self.pictures.names[i] for i in self.order(epoch)[start:end].tolist()]
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y): float x (B, C, H, W) and int64 y (B,), on the device.
@@ -63,10 +64,10 @@ class TrainLoader:
             epoch: counts from 0.
             first_step: batches to leave out at the start, when a run goes on inside an epoch.
         """
-        order, size, starts = self.order(epoch), self.config.train.batch_size, self._starts()
-        small_steps = self.small_steps - epoch * len(starts)
-        for step, start in enumerate(starts[first_step:], first_step):
-            indices = order[start : start + size]
+        order, bounds = self.order(epoch), self._bounds()
+        small_steps = self.small_steps - epoch * (len(bounds) - 1)
+        for step, (start, end) in enumerate(pairwise(bounds[first_step:]), first_step):
+            indices = order[start:end]
             images = self.pictures.images[indices]
             images = augment(images, self.config.data, self.config.train.seed, epoch, indices)
             x = self.preprocess.normalize(images.to(self.device, non_blocking=True))
@@ -74,15 +75,17 @@ class TrainLoader:
                 x = shrink(x, self.config.data.small_size)
             yield x, self.pictures.labels[indices].to(self.device, non_blocking=True)
 
-    def _starts(self) -> list[int]:
-        """Return where batches start.
+    def _bounds(self) -> list[int]:
+        """Return where batches start, and the number of pictures at the end.
 
-        A single picture has no batch statistics: batch norm would fail or learn from it alone, so
-        a last batch of one is dropped (another picture each epoch, as the order changes).
+        Sizes differ by one at most and are `train.batch_size` or a little less. A small last batch
+        would weigh as much as any other where an update has its own length (Muon, Adam), and batch
+        norm would remember its few pictures best when the epoch is measured. One picture has no
+        batch statistics at all: of an odd number in pairs, three go together.
         """
         count, size = len(self.pictures), self.config.train.batch_size
-        starts = list(range(0, count, size))
-        return starts[:-1] if len(starts) > 1 and count - starts[-1] == 1 else starts
+        steps = min(math.ceil(count / size), max(1, count // 2))
+        return [count * step // steps for step in range(steps + 1)]
 
 
 def shrink(x: Tensor, side: int) -> Tensor:
