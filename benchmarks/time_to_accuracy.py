@@ -21,12 +21,17 @@ import nunbit
 
 ROWS: list[tuple[str, str, float, dict[str, int | str]]] = [
     ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.8298, {}),
-    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.88, {"epochs": 8}),
-    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.91, {"epochs": 12, "model.width": 64}),
+    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.88, {"epochs": 5, "batch_size": 500}),
+    (
+        "CIFAR-10 (JPEG copy)",
+        "cifar10/speed",
+        0.91,
+        {"epochs": 6, "batch_size": 500, "model.width": 64},
+    ),
     ("birds", "birds/speed", 0.89, {}),
-    ("birds", "birds/speed", 0.95, {"epochs": 16, "model.width": 32}),
+    ("birds", "birds/speed", 0.95, {"epochs": 8, "model.width": 32}),
     ("MNIST", "mnist/speed", 0.99, {}),
-    ("MNIST", "mnist/speed", 0.995, {"epochs": 4, "model.width": 16}),
+    ("MNIST", "mnist/speed", 0.995, {"epochs": 3, "model.width": 16}),
 ]
 
 

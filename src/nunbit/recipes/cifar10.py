@@ -48,8 +48,8 @@ def resnet34() -> RunConfig:
 def speed() -> RunConfig:
     """Train the fastest way to about 83 % that was found for ordinary computers.
 
-    Whitening, Muon, label smoothing, and little else: docs/log.md has what each part
-    brings, docs/speed.md how long it takes. The texts' best is 82.98 %.
+    Whitening, Muon, label smoothing, and little else: docs/log.md has what each part brings,
+    docs/speed.md how long it takes. The texts' best is 82.98 %.
     """
     return fast("cifar10/speed", "cifar10", width=32, epochs=2)
 
@@ -57,9 +57,10 @@ def speed() -> RunConfig:
 def best() -> RunConfig:
     """Train the same network wider and longer, with squares covered, and look six times.
 
-    Meant for an hour of a computer with fast matrix units; how far it gets is not measured yet. One
-    plain forward pass a picture and the mean over six views are reported apart.
+    Made for an hour of two cores: the same width takes 10 minutes for six epochs (docs/speed.md),
+    and how far 28 get is not measured yet. One plain forward pass a picture and the mean over six
+    views are reported apart.
     """
-    config = fast("cifar10/best", "cifar10", width=96, epochs=30)
-    data = replace(config.data, cutout=8, small_size=24)
-    return replace(config, data=data, eval=replace(config.eval, views="both"))
+    config = fast("cifar10/best", "cifar10", width=64, epochs=28, batch_size=500)
+    views = replace(config.eval, views="both")
+    return replace(config, data=replace(config.data, cutout=8), eval=views)
