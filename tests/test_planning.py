@@ -109,6 +109,17 @@ def test_a_width_that_is_asked_for_stays(digits: Dataset, speed: dict[str, float
     assert plan(digits, 60, asked).model.args == {"width": 12}
 
 
+def test_small_pictures_that_are_asked_for_stay(digits: Dataset, speed: dict[str, float]) -> None:
+    speed["flops"] = 1e11
+    given: dict[str, Setting] = {"data.small_size": 12, "model.width": 12}
+    asked = asked_config(None, "digits", None, given, for_budget=True)
+    full = asked_config(None, "digits", None, {"model.width": 12}, for_budget=True)
+    small, plain = plan(digits, 60, asked), plan(digits, 60, full)
+    assert small.data.small_size == 12
+    assert plain.data.small_size == 0
+    assert small.train.max_steps > 1.2 * plain.train.max_steps, "they take less time"
+
+
 def test_a_plan_is_a_recipe_whose_length_alone_is_chosen_again(
     digits: Dataset, speed: dict[str, float]
 ) -> None:

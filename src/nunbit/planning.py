@@ -190,8 +190,9 @@ def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: flo
 def _with_length(candidate: Candidate, dataset: Dataset, steps: int) -> RunConfig:
     """Return a candidate's settings for so many updates."""
     config = candidate.config
-    epochs = math.ceil(steps / math.ceil(len(dataset.train) / config.train.batch_size))
-    precision = candidate.runtime.precision
+    device, precision = candidate.runtime.device, candidate.runtime.precision
+    loader = TrainLoader(dataset.train, dataset.preprocess, config, device)
+    epochs = math.ceil(steps / loader.steps_per_epoch)
     train = replace(config.train, epochs=epochs, max_steps=steps, precision=precision)
     data = config.data
     # Other values than the plan's own were asked for.

@@ -166,7 +166,7 @@ class TrainConfig:
     max_steps: int = 0
     """Updates after which training and schedule end, inside an epoch if need be; 0: all epochs."""
     batch_size: int = 64
-    """Pictures per update."""
+    """Most pictures per update; the batches of an epoch are as equal as can be."""
     seed: int = 0
     """Seed of initial weights, order, augmentation and dropout."""
     label_smoothing: float = 0.0

@@ -163,8 +163,8 @@ DEFECTS = (
     Defect(
         "a resumed epoch starts at its first batch",
         "data/loader.py",
-        "pairwise(bounds[first_step:]), first_step)",
-        "pairwise(bounds))",
+        "for step in range(first_step, steps):",
+        "for step in range(steps):",
         "test_randomness.py -k middle",
     ),
     Defect(

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +26,12 @@ class TrainLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches, which are as equal as can be (see `_bounds`)."""
-        return len(self._bounds()) - 1
+        """Number of batches: as few as `train.batch_size` allows.
+
+        One picture alone has no batch statistics: of an odd number in pairs, three go together.
+        """
+        count = len(self.pictures)
+        return min(math.ceil(count / self.config.train.batch_size), max(1, count // 2))
 
     @property
     def total_steps(self) -> int:
@@ -54,8 +57,7 @@ class TrainLoader:
 
     def names(self, epoch: int, step: int) -> list[str]:
         """Return the names of the pictures in one batch, for messages."""
-        start, end = self._bounds()[step : step + 2]
-        return [self.pictures.names[i] for i in self.order(epoch)[start:end].tolist()]
+        return [self.pictures.names[i] for i in self.order(epoch)[self._batch(step)].tolist()]
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y): float x (B, C, H, W) and int64 y (B,), on the device.
@@ -64,10 +66,10 @@ class TrainLoader:
             epoch: counts from 0.
             first_step: batches to leave out at the start, when a run goes on inside an epoch.
         """
-        order, bounds = self.order(epoch), self._bounds()
-        small_steps = self.small_steps - epoch * (len(bounds) - 1)
-        for step, (start, end) in enumerate(pairwise(bounds[first_step:]), first_step):
-            indices = order[start:end]
+        order, steps = self.order(epoch), self.steps_per_epoch
+        small_steps = self.small_steps - epoch * steps
+        for step in range(first_step, steps):
+            indices = order[self._batch(step)]
             images = self.pictures.images[indices]
             images = augment(images, self.config.data, self.config.train.seed, epoch, indices)
             x = self.preprocess.normalize(images.to(self.device, non_blocking=True))
@@ -75,17 +77,15 @@ class TrainLoader:
                 x = shrink(x, self.config.data.small_size)
             yield x, self.pictures.labels[indices].to(self.device, non_blocking=True)
 
-    def _bounds(self) -> list[int]:
-        """Return where batches start, and the number of pictures at the end.
+    def _batch(self, step: int) -> slice:
+        """Return which part of an epoch's order a batch shows.
 
-        Sizes differ by one at most and are `train.batch_size` or a little less. A small last batch
-        would weigh as much as any other where an update has its own length (Muon, Adam), and batch
-        norm would remember its few pictures best when the epoch is measured. One picture has no
-        batch statistics at all: of an odd number in pairs, three go together.
+        Sizes differ by one at most. A small last batch would weigh as much as any other where an
+        update has its own length (Muon, Adam), and batch norm would remember its few pictures best
+        when the epoch is measured.
         """
-        count, size = len(self.pictures), self.config.train.batch_size
-        steps = min(math.ceil(count / size), max(1, count // 2))
-        return [count * step // steps for step in range(steps + 1)]
+        count, steps = len(self.pictures), self.steps_per_epoch
+        return slice(count * step // steps, count * (step + 1) // steps)
 
 
 def shrink(x: Tensor, side: int) -> Tensor:

@@ -144,6 +144,7 @@ def _affordable(
 
 
 def _count(source: Source) -> int:
+    """Return the number of pictures of all parts."""
     return sum(map(len, source.parts.values()))
 
 

@@ -62,7 +62,7 @@ class Whitening(nn.Module):
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm that shifts and does not scale: a convolution after it can do so itself."""
+    """Batch norm of (B, C, H, W) that shifts and does not scale, as in airbench (K. Jordan)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, momentum=MOMENTUM, affine=False)
