@@ -15,7 +15,7 @@ run: $(VENV)/.run-ready
 	$(BIN)/nunbit train
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff format --check .

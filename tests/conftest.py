@@ -1,6 +1,7 @@
 """Small pictures whose classes a network learns in seconds, and the door to the real data."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from PIL import Image
 
 from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from nunbit.training import tempo
+
+WORKER = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", ""))
+if WORKER and hasattr(os, "sched_setaffinity"):
+    # Tests side by side that compute with all cores each would wait for each other at every
+    # operation. A core of its own, which whatever the test starts inherits, keeps times honest.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(WORKER[1]) % len(cores)]})
+    torch.set_num_threads(1)
 
 # Tests read English, whatever the developer's locale is; test_language.py asks for Korean.
 os.environ["NUNBIT_LANG"] = "en"

@@ -114,6 +114,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(
     assert main(["predict", "r", "new/a.png"]) == 0
 
 
+@pytest.mark.slow
 def test_predict_reads_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
     noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / "a.png")

@@ -255,6 +255,7 @@ def test_the_same_call_again_trains_nothing_and_more_seeds_train_the_rest(
     assert written() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(nunbit.NunbitError, match=r"photos/cnn.*, seed 0: .*empty") as caught:

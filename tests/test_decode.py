@@ -3,7 +3,9 @@
 import io
 import os
 import struct
+import warnings
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import noisy_picture
-from nunbit.data.decode import BadPictureError, decode
+from nunbit.data.decode import BadPictureError, decode, quiet_pillow
 from nunbit.data.preprocess import Preprocess
 
 
@@ -154,3 +156,14 @@ def test_every_way_of_resizing_gives_the_input_size(resize: str) -> None:
         assert pixels.dtype == np.uint8
     corner = shape.to_pixels(Image.new("RGB", (40, 20), (0, 0, 0)))[0, 0]
     assert (corner == (255 if resize == "pad" else 0)).all()
+
+
+def test_threads_that_read_at_once_leave_the_warnings_as_they_were() -> None:
+    before = list(warnings.filters)
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(quiet_pillow())
+    second.enter_context(quiet_pillow())
+    first.close()
+    assert warnings.filters != before, "the second still reads"
+    second.close()
+    assert warnings.filters == before

@@ -75,6 +75,7 @@ def paths(report: dict[str, Any], kind: str) -> list[str]:
     return [row["path"] for row in issues[kind]["pictures"]]
 
 
+@pytest.mark.slow
 def test_planted_faults_are_found(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "source", 80)
     planted = plant(source, tmp_path / "photos")
@@ -259,6 +260,7 @@ def test_names_cannot_become_html(photos: Path) -> None:
     assert "<b>red&" not in page
 
 
+@pytest.mark.slow
 def test_known_sets_are_looked_at_too(tmp_path: Path) -> None:
     report = nunbit.doctor("digits", features="basic", quiet=True).to_dict()
     assert (report["images"], report["classes"], report["exit_code"]) == (1797, 10, 0)

@@ -393,6 +393,7 @@ def test_no_epochs_and_no_head_is_no_training() -> None:
         RunConfig.from_json(json.dumps(body))
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay_as_they_were_through_a_resume(quick: RunConfig, tmp_path: Path) -> None:
     config = quick.override({"model.freeze": "conv*, fc1", "train.epochs": 1})
     run = nunbit.train(config, run_dir=tmp_path / "run", quiet=True)

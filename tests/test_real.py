@@ -16,6 +16,7 @@ from nunbit.reporting.page import write_report
 pytestmark = pytest.mark.real
 
 
+@pytest.mark.slow
 def test_the_default_run_reaches_98_percent_in_20_seconds(tmp_path: Path) -> None:
     finished = nunbit.train(run_dir=tmp_path / "r", quiet=True)
     assert finished.test.accuracy >= 0.98

@@ -9,6 +9,7 @@ import io
 import os
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -105,17 +106,39 @@ def read_content(path: Path) -> bytes | None:
             return None
 
 
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Silence Pillow's warnings: what matters in them is an error here, with the file's name.
+class _QuietPillow:
+    """The warning filters of the process: of many blocks, the first sets and the last restores."""
 
-    Warning filters belong to the process, so this stands around a loop over pictures and never
-    inside a decoding thread.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # palettes with byte transparency
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+        self._filters = warnings.catch_warnings()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Silence Pillow's warnings: what matters in them is an error here, with the file's name.
+
+        Warning filters belong to the process, so this stands around a loop over pictures and never
+        inside a decoding thread. Threads of a server may each be in such a loop: had every one its
+        own filters to restore, the last to leave could restore those of another.
+        """
+        with self._lock:
+            self._open += 1
+            if self._open == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore", UserWarning)  # palettes with byte transparency
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+                if self._open == 0:
+                    self._filters.__exit__(None, None, None)
+
+
+quiet_pillow = _QuietPillow()
 
 
 def upright(image: Image.Image) -> Image.Image:
