@@ -42,7 +42,7 @@ $(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.run-ready
 
-# About half an hour, alone on the machine, with NUNBIT_DATA; the peers need `make peers` first.
+# Over an hour, alone on the machine, with NUNBIT_DATA; the peers need `make peers` first.
 bench: $(VENV)/.dev-ready
 	@$(BIN)/python benchmarks/engine.py
 	@test ! -x benchmarks/peers/.venv/bin/python || $(BIN)/python benchmarks/peers

@@ -1,4 +1,4 @@
-"""Seconds to a test accuracy, from the first batch read to the last update, means over seeds.
+"""Seconds to a test accuracy, from choosing the precision to the last update, means over seeds.
 
     NUNBIT_DATA=path/to/data python benchmarks/time_to_accuracy.py [--seeds 3] [--rows 0,1,2]
 
@@ -21,17 +21,17 @@ import nunbit
 
 ROWS: list[tuple[str, str, float, dict[str, int | str]]] = [
     ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.8298, {}),
-    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.88, {"epochs": 5, "batch_size": 500}),
+    ("CIFAR-10 (JPEG copy)", "cifar10/speed", 0.88, {"train.epochs": 5, "train.batch_size": 500}),
     (
         "CIFAR-10 (JPEG copy)",
         "cifar10/speed",
         0.91,
-        {"epochs": 6, "batch_size": 500, "model.width": 64},
+        {"train.epochs": 6, "train.batch_size": 500, "model.width": 64},
     ),
     ("birds", "birds/speed", 0.89, {}),
-    ("birds", "birds/speed", 0.95, {"epochs": 8, "model.width": 32}),
+    ("birds", "birds/speed", 0.95, {"train.epochs": 8, "model.width": 32}),
     ("MNIST", "mnist/speed", 0.99, {}),
-    ("MNIST", "mnist/speed", 0.995, {"epochs": 3, "model.width": 16}),
+    ("MNIST", "mnist/speed", 0.995, {"train.epochs": 3, "model.width": 16}),
 ]
 
 

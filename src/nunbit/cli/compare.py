@@ -7,7 +7,7 @@ from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.language import mark, tr
 
 COMPARE = mark("""Examples:
-  nunbit compare birds                every variant of the texts' network
+  nunbit compare birds                all recipes of the family (birds/resdeep takes hours)
   nunbit compare birds/net birds/width --seeds 5
   nunbit compare mnist/speed --seeds 5          how far a seed alone moves one recipe
   nunbit compare photos/cnn photos/cnn:optim.lr=0.01 --data photos/

@@ -42,7 +42,7 @@ def predict(
     Args:
         run: A run folder or a model file.
         images: Picture files, folders of any size, or - for one picture on standard input.
-        top: How many classes to list per picture.
+        top: How many classes --json lists per picture.
         output: How to answer.
     """
     if not images:

@@ -1,7 +1,7 @@
 """Named runs: functions that return a `RunConfig`, one file per family.
 
-A recipe whose validation share is 0 is "classic": it trains on the whole training split with the
-texts' settings, and measures the test split once, after the last epoch, with no selection.
+A recipe whose validation share is 0 trains on the whole training split and measures the test split
+once, after the last epoch, with no selection: those of the texts ("classic"), and the fast ones.
 """
 
 from collections.abc import Callable

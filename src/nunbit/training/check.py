@@ -4,7 +4,7 @@ Looking changes nothing: the weights are the same with and without it, bit for b
 returns one line for the user, or None where all is well. Not every fault shows: a network learns
 shuffled labels by heart as gladly as right ones.
 
-The limits are far from what our recipes do (docs/watching.md has the measured values), since a
+The limits are far from what our recipes do (docs/watching.md has them all), since a
 warning that is often wrong is soon read by nobody.
 """
 
