@@ -137,8 +137,8 @@ def plan_training(
     """Return settings that use the time until `deadline` best, and say which.
 
     Args:
-        config: what is to be trained; its length is replaced and, where `is_width_open`, its width and
-            batch size. Of the training pictures no more than `MEASURED` are measured at the end,
+        config: what is to be trained; its length is replaced and, where `is_width_open`, its width
+            and batch size. No more than `MEASURED` training pictures are measured at the end,
             unless the settings say how many.
         dataset: its pictures, read already.
         runtime: the device and threads.
