@@ -22,7 +22,7 @@ from nunbit.config import DataConfig
 from nunbit.data import cache, pixels, room
 from nunbit.data.cache import pixels_folder
 from nunbit.data.decode import DECODE_VERSION
-from nunbit.data.pictures import Loaded, Pictures
+from nunbit.data.pictures import Item, Loaded, Pictures, as_image
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Rows, batches
@@ -327,6 +327,35 @@ def test_a_stop_keeps_what_was_decoded(
     found = read(colours)
     assert 40 <= found.reading.cached <= 60
     assert found.reading.cached + found.reading.decoded == 60
+    assert_same(found, expected)
+
+
+def test_a_stop_beside_another_kept_set_decodes_the_rest_as_ever(
+    colours: Path, expected: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(items: Iterable[Any], _total: int, label: str) -> Iterator[Any]:
+        for i, item in enumerate(items):
+            if label == "reading pictures" and i == 40:
+                raise StopError
+            yield item
+
+    monkeypatch.setattr(pixels, "free_memory", lambda: 1)
+    write_classes(other := colours.parent / "other", 2, first_seed=500)
+    read(other)
+    monkeypatch.setattr(pixels, "CHUNK", 8)
+    with pytest.raises(StopError):
+        load(pictures_of(colours), PLAIN, 1, stopping)
+    decoded = []
+
+    def noting(item: Item, preprocess: Preprocess) -> Image.Image:
+        decoded.append(item)
+        return as_image(item, preprocess)
+
+    monkeypatch.setattr(pixels, "as_image", noting)
+    found = read(colours)
+    assert 40 <= found.reading.cached < 60
+    assert found.reading.cached + found.reading.decoded == 60
+    assert len(decoded) == found.reading.decoded, "none is decoded aside, in memory, unseen"
     assert_same(found, expected)
 
 

@@ -158,6 +158,13 @@ def test_every_way_of_resizing_gives_the_input_size(resize: str) -> None:
     assert (corner == (255 if resize == "pad" else 0)).all()
 
 
+@pytest.mark.parametrize("side", [16, 64, 112, 224])
+def test_a_picture_of_any_size_is_cut(side: int) -> None:
+    shape = Preprocess(height=side, width=side, channels=1, resize="crop", mean=(0.0,), std=(1.0,))
+    for width in range(1, 400):  # rounding put the cut outside of 640 x 427 and many others
+        assert shape.to_pixels(Image.new("L", (width, 427))).shape == (side, side, 1)
+
+
 def test_threads_that_read_at_once_leave_the_warnings_as_they_were() -> None:
     before = list(warnings.filters)
     first, second = ExitStack(), ExitStack()

@@ -14,7 +14,7 @@ import pytest
 import rich.console
 import torch
 
-from nunbit import liveline
+from nunbit import liveline, progress
 from nunbit.config import RunConfig
 from nunbit.finished import Finished
 from nunbit.liveline import LiveLine, Sums, Trend, clock, fitting, sparkline
@@ -203,6 +203,15 @@ def test_looks_are_rare_and_a_pipe_never_looks(capsys: pytest.CaptureFixture[str
     display.say_cells(CELLS)
     assert training.looks == 0
     assert capsys.readouterr().err == "epoch  3/15  loss 0.4123  running 87.10%  val 88.20%\n"
+
+
+def test_a_pipe_hears_of_long_loops_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(1000))  # seconds: one a look
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    assert list(Display().track(range(60), 60, "reading")) == list(range(60))
+    assert capsys.readouterr().err == "".join(f"reading: {done} of 60\n" for done in (10, 20, 40))
 
 
 def test_a_pipe_gets_lines_even_where_colours_are_forced(

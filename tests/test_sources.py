@@ -10,7 +10,8 @@ import pickle
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
-from nunbit.errors import DataError, MissingInputError
+from nunbit.errors import DataError, MissingInputError, UsageError
 
 
 def opened(spec: object, **settings: object) -> Dataset:
@@ -206,6 +207,32 @@ def test_training_copies_of_a_given_test_split_are_left_out(tmp_path: Path) -> N
     assert "train/red/copy.png" not in data.train.names
 
 
+def test_a_split_that_is_all_of_another_is_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "d" / "train", 4)
+    shutil.copytree(tmp_path / "d/train", tmp_path / "d/test")
+    with pytest.raises(DataError, match="no training pictures are left"):
+        opened(tmp_path / "d", val_fraction=0)
+
+
+def test_a_large_group_of_copies_does_not_fill_the_test_split(colours: Path) -> None:
+    for i in range(180):  # 180 of 200 pictures of a class are one
+        shutil.copy(colours / "red" / "000.png", colours / "red" / f"copy{i:03}.png")
+    for seed in range(5):
+        data = opened(colours, split_seed=seed, val_fraction=0)
+        held = int((data.test.labels == data.class_names.index("red")).sum())
+        assert held == 19, "all the others; wanted are 40, and 181 are four times too many"
+
+
+def test_two_groups_only(colours: Path) -> None:
+    for path in sorted((colours / "red").iterdir())[1:14]:
+        shutil.copy(colours / "red" / "000.png", path)
+    for path in sorted((colours / "red").iterdir())[14:-1]:
+        shutil.copy(colours / "red" / "019.png", path)
+    for seed in range(5):
+        data = opened(colours, split_seed=seed, val_fraction=0)
+        assert int((data.test.labels == data.class_names.index("red")).sum()) == 6
+
+
 def test_a_split_without_pictures_is_refused_before_training(tmp_path: Path) -> None:
     write_classes(tmp_path / "d" / "train", 5)
     (tmp_path / "d" / "test").mkdir()
@@ -252,8 +279,23 @@ def test_damaged_exif_is_no_reason_to_lose_a_picture(tmp_path: Path, colours: Pa
 
 def test_names_that_are_not_utf8_can_be_written(colours: Path) -> None:
     os.rename(colours / "red" / "000.png", os.fsencode(colours) + b"/red/\xb2\xc9.png")
-    names = open_source(str(colours)).parts["all"].names
-    assert "red/\\xb2\\xc9.png" in names
+    source = open_source(str(colours))
+    assert "red/\\xb2\\xc9.png" in source.parts["all"].names
+    os.rename(colours / "red", os.fsencode(colours) + b"/\xb2\xc9")
+    assert open_source(str(colours)).class_names == ("\\xb2\\xc9", "blue", "green")
+    assert sum(sizes(opened(colours))) == 60
+    os.rename(colours, os.fsencode(colours) + b"\xb2")
+    with pytest.raises(UsageError, match=r"colours\\xb2 is not in UTF-8; rename it"):
+        open_source(os.fsdecode(os.fsencode(colours) + b"\xb2"))
+
+
+def test_only_litter_is_hidden_among_names_with_underscores(colours: Path) -> None:
+    (colours / "red").rename(colours / "__background__")
+    (colours / "blue" / "000.png").rename(colours / "blue" / "__0.png")
+    (colours / "__MACOSX" / "blue").mkdir(parents=True)
+    source = open_source(str(colours))
+    assert source.class_names == ("__background__", "blue", "green")
+    assert "blue/__0.png" in source.parts["all"].names
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -384,6 +426,46 @@ def test_cifar10_is_downloaded_and_unpacked_without_trusting_the_archive(
     assert not list(tmp_path.rglob("evil.txt"))
 
 
+def test_a_download_shows_its_progress_and_may_be_stopped(
+    web: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, url = web
+    data = bytes(5 * download.CHUNK_BYTES // 2)
+    (root / "a.gz").write_bytes(data)
+    remote = download.Remote(f"{url}a.gz", hashlib.md5(data).hexdigest(), len(data))
+    seen = []
+
+    def track(items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+        for item in items:
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            seen.append((total, label))
+            yield item
+
+    monkeypatch.delenv("NUNBIT_OFFLINE")
+    with pytest.raises(KeyboardInterrupt):
+        download.download(remote, tmp_path / "c", track)
+    assert seen == [(3, f"downloading {url}a.gz (MiB)")] * 2
+    assert list((tmp_path / "c").iterdir()) == []
+    assert download.download(remote, tmp_path / "c").read_bytes() == data
+
+
+def test_two_processes_may_unpack_the_same_archive(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar"
+    (tmp_path / "x").write_bytes(b"abc")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "x", "in/x")
+    barrier = threading.Barrier(8)
+
+    def unpack(_number: int) -> None:
+        barrier.wait()
+        download.extract(archive, ["in/x"], tmp_path / "out")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(unpack, range(8)))  # the error of the second was "Directory not empty"
+    assert (tmp_path / "out" / "x").read_bytes() == b"abc"
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch evil-was-here",)
@@ -426,7 +508,12 @@ def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     expected = np.asarray(noisy_picture((7, 14, 21), 27, (32, 32)))
     assert np.array_equal(data.test.images[7].numpy(), expected)
     assert sizes(opened(folder, val_fraction=0)) == (50, 0, 20)
-    one_file = opened(folder / "train-00000-of-00001.parquet", val_fraction=0)
+    (folder / "train-00000-of-00001.parquet").rename(folder / "train.parquet")
+    assert sizes(opened(folder, val_fraction=0)) == (50, 0, 20)
+    shutil.copy(folder / "train.parquet", folder / "more.parquet")
+    with pytest.raises(DataError, match=r"more.parquet names no split and other files do"):
+        opened(folder)
+    one_file = opened(folder / "train.parquet", val_fraction=0)
     assert sizes(one_file) == (40, 0, 10)
 
 

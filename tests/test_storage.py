@@ -91,6 +91,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["f"]
 
 
+def test_where_nothing_can_be_written_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file" / "m", tmp_path / ("n" * 250)):
+        with pytest.raises(StorageError, match=r"cannot write .*: (Not a directory|File name too)"):
+            atomic_write(path, b"x")
+
+
 def test_the_umask_decides_the_mode(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -147,7 +147,7 @@ def finetune(
     start = "pretrained" if weights is None else os.path.abspath(weights)
     config = finetune_config(source, model, start)
     config = config.override({dotted(name): value for name, value in settings.items()})
-    opened = open_source(config.data.source)
+    opened = open_source(config.data.source, display.track)
     config = choose_strategy(config, opened, parse_budget(budget), strategy, display.say)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     return train_run(config, folder, display, write_report)
@@ -260,7 +260,7 @@ def doctor(
     choice, count = choose_features(features), SAMPLE if sample is None else sample
     if count < 0:
         raise UsageError("sample is {count}; allowed: 0 (all pictures) or more", count=count)
-    source = open_source(spec)
+    source = open_source(spec, display.track)
     folder = report_folder(spec, None if out is None else Path(out))
     runtime = choose_runtime(TrainConfig())
     diagnosis = diagnose(source, choice, count, runtime, display.track)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nunbit.config import RunConfig
 from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.given import Picture, existing, name_of, open_picture
-from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track
+from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track, untracked
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images
@@ -188,9 +188,9 @@ class Classifier:
         preprocess = self.preprocess
         try:
             image = open_picture(picture, preprocess.mode, preprocess.near_side)
+            return name, preprocess.to_pixels(image)
         except BadPictureError as error:
             return Skipped(name, str(error))
-        return name, preprocess.to_pixels(image)
 
     def evaluate(
         self, data: str | Path | None = None, *, track: Track | None = None, batch_size: int = 256
@@ -211,13 +211,13 @@ class Classifier:
             DataError: classes that the model does not know, unreadable pictures, or training data
                 that has changed since.
         """
-        track = track or (lambda items, _total, _label: iter(items))
+        track = track or untracked
         trained = self.card.get("config")
         config = None if trained is None else RunConfig.from_json(json.dumps(trained))
         if config is None and data is None:
             raise UsageError("this model does not say what it was trained on; add --data SOURCE")
         spec = config.data.source if config and data is None else str(data)
-        source = open_source(spec)
+        source = open_source(spec, track)
         if config and _same_source(spec, config.data.source):
             dataset = open_dataset(
                 source, config.data, self.runtime.threads, track, self.preprocess

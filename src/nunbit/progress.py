@@ -5,6 +5,7 @@ for stdout that a line could spoil.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,8 +14,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nunbit.language import tr
 from nunbit.liveline import GAP, Cell, LiveLine, Look, fitting
 
+FIRST_LINE_SECONDS = 10.0  # until a loop is long enough for a log file to hear of it
 T = TypeVar("T")
 Follow = Callable[[Iterable[Any], str], Iterator[Any]]
 
@@ -43,13 +46,25 @@ class Display:
     def track(self, items: Iterable[T], total: int, label: str) -> Iterator[T]:
         """Yield the items with a bar that disappears when the loop ends.
 
-        Where stderr is no terminal there is no bar: a log file wants lines, one per epoch.
+        Where stderr is no terminal there is no bar, but a line after some seconds, and after twice
+        and four times as many: a log file should neither be full of them nor silent for minutes.
         """
-        if not self._is_live or total < 2:
+        if not self._is_live:
+            yield from self._log(items, total, label)
+            return
+        if total < 2:
             yield from items
             return
         with self._progress() as bar:
             yield from bar.track(items, total=total, description=label)
+
+    def _log(self, items: Iterable[T], total: int, label: str) -> Iterator[T]:
+        start, due = time.monotonic(), FIRST_LINE_SECONDS
+        for done, item in enumerate(items, 1):
+            yield item
+            if (seconds := time.monotonic() - start) >= due and done < total:
+                self.say(tr("{label}: {done:,} of {total:,}", label=label, done=done, total=total))
+                due = 2 * max(due, seconds)
 
     @contextmanager
     def bar(self, total: int, label: str) -> Iterator[Callable[[int], None]]:

@@ -39,7 +39,8 @@ def read_dataset(
         UsageError: patience without validation pictures.
         StoppedError: a signal came.
     """
-    source = open_source(config.data.source)
+    track = stoppable(display, stop)
+    source = open_source(config.data.source, track)
     if source.ignored:
         first = source.ignored[0]
         display.say(
@@ -54,7 +55,7 @@ def read_dataset(
             source,
             config.data,
             runtime.threads,
-            stoppable(display, stop),
+            track,
             preprocess_of(config),
         )
     except UnreadableError as error:
@@ -103,7 +104,8 @@ class OnceReader:
         self, config: RunConfig, runtime: Runtime, display: Display, stop: StopRequest
     ) -> Dataset:
         """Return the data of a run; see `read_dataset`."""
-        if self._held is None or self._held[0] != config.data:
+        settings = (config.data, preprocess_of(config))  # pretrained weights want it their way
+        if self._held is None or self._held[0] != settings:
             self._held = None  # both would not have to fit into memory
-            self._held = (config.data, read_dataset(config, runtime, display, stop))
+            self._held = (settings, read_dataset(config, runtime, display, stop))
         return self._held[1]

@@ -12,13 +12,15 @@ from typing import Any
 
 from nunbit.comparison.findings import Difference, find_differences, summarize_findings
 from nunbit.comparison.plan import PlannedRun, require_own
-from nunbit.comparison.pool import train_all
+from nunbit.comparison.pool import failed, train_all
 from nunbit.comparison.precision import share_precision
 from nunbit.comparison.table import Row, TestSet, read_rows
-from nunbit.errors import StoppedError, UsageError
+from nunbit.data.sources import open_source
+from nunbit.errors import NunbitError, StoppedError, UsageError
 from nunbit.language import tr
 from nunbit.lock import locked
 from nunbit.progress import Display
+from nunbit.reading import stoppable
 from nunbit.runfolder import METRICS_FILE, is_finished, read_result
 from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest, stop_requests
@@ -94,7 +96,7 @@ def run_comparison(
         jobs = jobs or _choose_jobs(runs)
         todo = [_on_this_machine(run, jobs) for run in runs if not is_finished(run.run_dir)]
         try:
-            _train(share_precision(runs, todo, display, stop), jobs, folder, display, stop)
+            _train(_prepared(runs, todo, display, stop), jobs, folder, display, stop)
         except StoppedError as error:
             again = tr("the same command goes on from here")
             raise StoppedError(f"{error}; {again}", error.exit_code - 128) from None
@@ -108,6 +110,21 @@ def run_comparison(
         _write(comparison)
         publish(comparison)
         return comparison
+
+
+def _prepared(
+    runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], display: Display, stop: StopRequest
+) -> list[PlannedRun]:
+    """Return what is to be trained, in one precision each, with its data at hand."""
+    # A download is missed here once, and not by several processes at the same time.
+    for run in {run.config.data.source: run for run in reversed(todo)}.values():
+        try:
+            open_source(run.config.data.source, stoppable(display, stop))
+        except StoppedError:
+            raise
+        except NunbitError as error:
+            raise failed(run, str(error), error.exit_code) from error
+    return share_precision(runs, todo, display, stop)
 
 
 def _choose_jobs(runs: Sequence[PlannedRun]) -> int:

@@ -6,12 +6,15 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import IO
 
+from nunbit.data.pictures import Track, untracked
 from nunbit.errors import DataError, MissingInputError, StorageError
+from nunbit.language import tr
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
@@ -44,8 +47,13 @@ def cache_folder() -> Path:
     return Path(base) / "nunbit"
 
 
-def download(remote: Remote, folder: Path) -> Path:
+def download(remote: Remote, folder: Path, track: Track = untracked) -> Path:
     """Fetch a file into `folder` unless it is there; it appears whole and checked or not at all.
+
+    Args:
+        remote: what to fetch.
+        folder: where to keep it; made if need be.
+        track: shows progress, by the MiB.
 
     Raises:
         MissingInputError: downloads are forbidden, or the address cannot be reached.
@@ -64,7 +72,7 @@ def download(remote: Remote, folder: Path) -> Path:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             partial = Path(file.name)
             try:
-                found = _copy(remote, file.write)
+                found = _copy(remote, file, track)
                 if found != remote.md5:
                     raise DataError(
                         "{url}: md5 {found}, published {md5}",
@@ -89,21 +97,30 @@ def download(remote: Remote, folder: Path) -> Path:
     return target
 
 
-def _copy(remote: Remote, write: Callable[[bytes], int]) -> str:
+def _copy(remote: Remote, file: IO[bytes], track: Track) -> str:
     """Copy the remote file in chunks and return its md5."""
-    total, size = hashlib.md5(usedforsecurity=False), 0
+    total = hashlib.md5(usedforsecurity=False)
     with urllib.request.urlopen(remote.url, timeout=TIMEOUT_SECONDS) as response:
-        while chunk := response.read(CHUNK_BYTES):
-            size += len(chunk)
-            if size > remote.max_bytes:
-                raise DataError(
-                    "{url} is larger than {max_bytes} bytes",
-                    url=remote.url,
-                    max_bytes=remote.max_bytes,
-                )
+        said = response.headers.get("Content-Length", "")
+        size = int(said) if said.isdecimal() else remote.max_bytes
+        label = tr("downloading {url} (MiB)", url=remote.url)
+        for chunk in track(_chunks(remote, response), -(-size // CHUNK_BYTES), label):
             total.update(chunk)
-            write(chunk)
+            file.write(chunk)
     return total.hexdigest()
+
+
+def _chunks(remote: Remote, response: IO[bytes]) -> Iterator[bytes]:
+    size = 0
+    while chunk := response.read(CHUNK_BYTES):
+        size += len(chunk)
+        if size > remote.max_bytes:
+            raise DataError(
+                "{url} is larger than {max_bytes} bytes",
+                url=remote.url,
+                max_bytes=remote.max_bytes,
+            )
+        yield chunk
 
 
 def extract(archive: Path, members: Sequence[str], folder: Path) -> None:
@@ -131,4 +148,8 @@ def extract(archive: Path, members: Sequence[str], folder: Path) -> None:
             raise DataError(
                 "{archive} cannot be unpacked: {error}; delete it", archive=archive, error=error
             ) from error
-        inside.rename(folder)
+        try:
+            inside.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, with the same archive
+                raise

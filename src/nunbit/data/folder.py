@@ -19,6 +19,9 @@ SPLIT_NAMES = {
 }  # fmt: skip  # a table reads better in columns
 
 
+LITTER = ("thumbs.db", "desktop.ini", "__macosx", "__pycache__")  # left by other programs
+
+
 def open_folder(root: Path) -> Source:
     """Open a folder whose folders are classes, or are splits that hold classes.
 
@@ -171,7 +174,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
+    return name.startswith(".") or name.lower() in LITTER
 
 
 def _folders(root: Path) -> list[Path]:
@@ -181,12 +184,12 @@ def _folders(root: Path) -> list[Path]:
 def _by_class(folder: Path, root: Path, ignored: list[str]) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
     for child in _folders(folder):
-        classes[child.name] = []
+        found = classes.setdefault(printable(child.name), [])
         for path in _files(child):
             if path.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES:
-                classes[child.name].append(path)
+                found.append(path)
             else:
-                ignored.append(os.path.relpath(path, root))
+                ignored.append(printable(os.path.relpath(path, root)))
     return classes
 
 

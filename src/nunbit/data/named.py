@@ -12,7 +12,7 @@ from nunbit.data.cifar import TEST_BATCHES, TRAIN_BATCHES, read_batches
 from nunbit.data.download import Remote, cache_folder, download, extract
 from nunbit.data.idx import read_idx
 from nunbit.data.parquet import open_parquet
-from nunbit.data.pictures import Pictures, Source
+from nunbit.data.pictures import Pictures, Source, Track, untracked
 from nunbit.errors import DataError, MissingInputError
 
 CIFAR10_CLASSES = (
@@ -72,7 +72,7 @@ def _find(*layouts: str) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
-def open_digits() -> Source:
+def open_digits(_track: Track = untracked) -> Source:
     """Open scikit-learn's 1,797 handwritten digits, 8x8 grey: real scans, part of the library.
 
     Source: UCI Optical Recognition of Handwritten Digits, test part.
@@ -85,18 +85,18 @@ def open_digits() -> Source:
     return _from_arrays("digits", DIGIT_CLASSES, {"all": (images, digits.target)})
 
 
-def open_mnist() -> Source:
+def open_mnist(track: Track = untracked) -> Source:
     """Open MNIST: 60,000 + 10,000 digits, 28x28 grey (LeCun et al., 1998)."""
-    return _open_idx("mnist", ("MNIST/raw", "mnist"), MNIST_REMOTE, DIGIT_CLASSES)
+    return _open_idx("mnist", ("MNIST/raw", "mnist"), MNIST_REMOTE, DIGIT_CLASSES, track)
 
 
-def open_fashion_mnist() -> Source:
+def open_fashion_mnist(track: Track = untracked) -> Source:
     """Open Fashion-MNIST: 60,000 + 10,000 articles, 28x28 grey (arXiv 1708.07747)."""
     layouts = ("FashionMNIST/raw", "fashion-mnist")
-    return _open_idx("fashion-mnist", layouts, FASHION_REMOTE, FASHION_CLASSES)
+    return _open_idx("fashion-mnist", layouts, FASHION_REMOTE, FASHION_CLASSES, track)
 
 
-def open_cifar10() -> Source:
+def open_cifar10(track: Track = untracked) -> Source:
     """Open CIFAR-10: 50,000 + 10,000 photographs, 32x32 RGB (Krizhevsky, 2009).
 
     Read from the official python batches, or from parquet files in the hub's layout.
@@ -104,7 +104,7 @@ def open_cifar10() -> Source:
     batches = ("cifar-10-batches-py", "cifar10/cifar-10-batches-py")
     found = _find(*batches, "cifar10")
     if found is None:
-        archive = download(CIFAR10_REMOTE, cache_folder())
+        archive = download(CIFAR10_REMOTE, cache_folder(), track)
         members = [f"{batches[0]}/{name}" for name in (*TRAIN_BATCHES, *TEST_BATCHES)]
         found = cache_folder() / batches[0]
         extract(archive, members, found)
@@ -118,9 +118,9 @@ def open_cifar10() -> Source:
     return _from_arrays("cifar10", CIFAR10_CLASSES, parts)
 
 
-def open_birds() -> Source:
+def open_birds(track: Track = untracked) -> Source:
     """Open the two classes of CIFAR-10 that the texts tell apart: airplane 0, bird 1."""
-    cifar10, class_names = open_cifar10(), ("airplane", "bird")
+    cifar10, class_names = open_cifar10(track), ("airplane", "bird")
     old = [cifar10.class_names.index(name) for name in class_names]
     parts = {}
     for part, pictures in cifar10.parts.items():
@@ -130,7 +130,7 @@ def open_birds() -> Source:
     return Source("birds", class_names, parts, is_published=True)
 
 
-NAMED: dict[str, Callable[[], Source]] = {
+NAMED: dict[str, Callable[[Track], Source]] = {
     "digits": open_digits,
     "mnist": open_mnist,
     "fashion-mnist": open_fashion_mnist,
@@ -140,7 +140,11 @@ NAMED: dict[str, Callable[[], Source]] = {
 
 
 def _open_idx(
-    name: str, layouts: tuple[str, ...], remote: dict[str, str], class_names: tuple[str, ...]
+    name: str,
+    layouts: tuple[str, ...],
+    remote: dict[str, str],
+    class_names: tuple[str, ...],
+    track: Track,
 ) -> Source:
     first = IDX_FILES["train"][0]
     found = _find(*(f"{layout}/{first}{suffix}" for layout in layouts for suffix in ("", ".gz")))
@@ -149,7 +153,7 @@ def _open_idx(
         folder = cache_folder() / layouts[0]
         for file in (file for pair in IDX_FILES.values() for file in pair):
             url = f"{remote['base']}{file}.gz"
-            download(Remote(url, remote[file], MAX_IDX_GZ_BYTES), folder)
+            download(Remote(url, remote[file], MAX_IDX_GZ_BYTES), folder, track)
     parts = {}
     for part, (images, labels) in IDX_FILES.items():
         pixels, numbers = read_idx(_plain_or_gz(folder / images)), _plain_or_gz(folder / labels)

@@ -1,6 +1,7 @@
 """Parquet files in the hub's layout: an image column (struct of bytes and path) and a label."""
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,19 +24,28 @@ LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
 def open_parquet(path: Path) -> Source:
-    """Open a parquet file, or a folder of files named by split: `train-00000-of-00001.parquet`.
+    """Open a parquet file, or a folder of files named by split.
 
-    Only the bytes inside the table are used; a `path` in it is a name and never opened.
+    A name begins with its split: `train-00000-of-00001.parquet`, `test.parquet`. Only the bytes
+    inside the table are used; a `path` in it is a name and never opened.
 
     Raises:
-        DataError: not parquet, no image or label column, or labels that have no names.
+        DataError: not parquet, no image or label column, labels that have no names, or files of
+            splits beside others.
         UsageError: pyarrow is not installed.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     grouped: dict[str, list[Path]] = {}
     for file in files:
-        prefix = file.name.split("-")[0].lower() if path.is_dir() else ""
+        prefix = re.split(r"[-_.]", file.name, maxsplit=1)[0].lower() if path.is_dir() else ""
         grouped.setdefault(SPLIT_NAMES.get(prefix, "all"), []).append(file)
+    if len(grouped) > 1 and "all" in grouped:
+        raise DataError(
+            "{path}: {name} names no split and other files do; allowed: {splits}",
+            path=path,
+            name=grouped["all"][0].name,
+            splits=", ".join(f"{split}-..." for split in SPLIT_NAMES),
+        )
     opened = {part: [_open(file) for file in names] for part, names in grouped.items()}
     labels = {part: _labels(found) for part, found in opened.items()}
     class_names = _class_names(list(labels.values()), path)

@@ -20,6 +20,11 @@ Item = Path | bytes | Pixels
 Track = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 
+def untracked(items: Iterable[Any], _total: int, _label: str) -> Iterator[Any]:
+    """Return the items; a `Track` that shows nothing."""
+    return iter(items)
+
+
 @dataclass(frozen=True)
 class Pictures:
     """Labelled pictures as a source gives them."""
@@ -151,6 +156,11 @@ def as_image(item: Item, preprocess: Preprocess) -> Image.Image:
 def printable(path: str) -> str:
     """Return a file name as text that can be written; names that are not UTF-8 get backslashes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_text(path: str) -> bool:
+    """Return whether a file name can be written as UTF-8, as JSON and model files must."""
+    return printable(path) == path
 
 
 def array_to_image(array: np.ndarray[Any, Any]) -> Image.Image:

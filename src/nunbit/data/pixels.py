@@ -179,8 +179,7 @@ class _Loading:
         unknown = (k for i in lacking if (k := self.keys[i]) != NO_KEY and k not in kept.row_of)
         if self.is_damaged or any(unknown):
             return False
-        found = [self._decode(i) for i in lacking]
-        return all(pixels is None for pixels in found)
+        return all(self._decode(i) is None for i in lacking)
 
     def _decode_all(self) -> tuple[Pixels, bool, bool]:
         """Return all pixels, whether they were kept, and whether they are mapped."""
@@ -220,10 +219,15 @@ class _Loading:
             try:
                 self._fill(draft)
             finally:  # also what was decoded before a stop
-                is_kept = cache.has_room(len(self.keys)) and draft.publish(self.keys, self.digests)
+                keys = [NO_KEY if self._is_open(i) else key for i, key in enumerate(self.keys)]
+                is_kept = cache.has_room(len(keys)) and draft.publish(keys, self.digests)
             return draft.pixels(), is_kept
         finally:
             draft.close()
+
+    def _is_open(self, i: int) -> bool:
+        """Return whether a picture has neither pixels nor a reason why it cannot be read."""
+        return self.digests[i] == UNREADABLE and i not in self.faults
 
     def _fill(self, target: _Memory | Draft) -> None:
         """Put the pixels of every picture, copied where they are known."""

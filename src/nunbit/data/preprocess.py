@@ -126,8 +126,9 @@ class Preprocess:
         scale = max(scales) if self.resize == "crop" else min(scales)
         if self.resize == "crop":  # cut first, then resize: resizes no pixel that is thrown away
             w, h = size[0] / scale, size[1] / scale
-            left, top = (image.width - w) / 2, (image.height - h) / 2
-            box = (left, top, left + w, top + h)
+            # Rounding may put an edge outside by one part in 10^16, which Pillow refuses.
+            left, top = max(0.0, (image.width - w) / 2), max(0.0, (image.height - h) / 2)
+            box = (left, top, min(image.width, left + w), min(image.height, top + h))
             return image.resize(size, how, box=box)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         canvas = Image.new(image.mode, size, 255 if self.channels == 1 else BACKGROUND)

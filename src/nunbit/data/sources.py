@@ -5,22 +5,28 @@ from pathlib import Path
 from nunbit.data.folder import open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
-from nunbit.data.pictures import Source
-from nunbit.errors import DataError, MissingInputError, did_you_mean
+from nunbit.data.pictures import Source, Track, is_text, printable, untracked
+from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
 
 
-def open_source(spec: str) -> Source:
+def open_source(spec: str, track: Track = untracked) -> Source:
     """Open a data source without decoding its pictures.
 
     Args:
         spec: a name of `NAMED`, or a path; write ./digits for a folder that has a known name.
+        track: shows the progress of a download, (items, total, label) -> items.
 
     Raises:
         MissingInputError: neither a known name nor a path that exists.
         DataError: there, but not what nunbit can train on.
+        UsageError: the path is no text, which nothing that is written about it could name.
     """
     if spec in NAMED:
-        return NAMED[spec]()
+        return NAMED[spec](track)
+    if not is_text(spec):
+        raise UsageError(
+            "{path} is not in UTF-8; rename it, or give a link to it", path=printable(spec)
+        )
     path = Path(spec).expanduser()
     try:
         if path.is_dir():

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -84,7 +85,7 @@ def open_dataset(
     kept = [i for i, digest in enumerate(train.digests) if digest not in held_out]
     leaks = 0 if source.is_published else len(train) - len(kept)
     if leaks:
-        train = train.select(torch.tensor(kept))
+        train = train.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
     _require_usable(train, val, test, source.class_names)
     if config.normalize == "train" and not is_given:
         mean, std = mean_and_std(train.images)
@@ -147,6 +148,8 @@ def stratified(
 ) -> tuple[Tensor, Tensor]:
     """Return sorted positions (rest, held out): the same share of every class, at least one.
 
+    A group of copies is passed over where it would overshoot the share by more than is missing.
+
     Copies of one picture stay together: one that is also trained on would be measured as if it were
     known. A picture that occurs under two labels is never held out, since neither can be right.
 
@@ -168,11 +171,16 @@ def stratified(
     held: list[int] = []
     for label in sorted(groups):
         copies = [at for key, at in groups[label].items() if len(labels_of[key]) == 1]
-        wanted = len(held) + max(1, round(fraction * sum(map(len, groups[label].values()))))
-        last = len(groups[label]) - 1  # one of its pictures must be left to train on
-        for k in torch.randperm(len(copies), generator=generator).tolist()[:last]:
-            if len(held) < wanted:
-                held += copies[k]
+        missing = max(1, round(fraction * sum(map(len, groups[label].values()))))
+        most = len(groups[label]) - 1  # one of its groups must be left to train on
+        taken: list[list[int]] = []
+        for k in torch.randperm(len(copies), generator=generator).tolist():
+            if missing > 0 and len(copies[k]) <= 2 * missing and len(taken) < most:
+                taken.append(copies[k])
+                missing -= len(copies[k])
+        if copies and most and not taken:
+            taken = [min(copies, key=len)]
+        held += chain.from_iterable(taken)
     if not held:
         raise DataError("nothing can be held out: every picture also occurs under another label")
     mask = torch.zeros(len(pictures), dtype=torch.bool)

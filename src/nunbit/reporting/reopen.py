@@ -134,7 +134,7 @@ def _runtime(config: RunConfig, display: Display) -> Runtime:
 
 def _dataset(run_dir: Path, config: RunConfig, classifier: Classifier, display: Display) -> Dataset:
     try:
-        source = open_source(config.data.source)
+        source = open_source(config.data.source, display.track)
     except MissingInputError as error:
         raise MissingInputError(
             "the data of {run_dir} is gone: {error}", run_dir=run_dir, error=error
