@@ -30,7 +30,12 @@ from nunbit.comparison.statistics import (
 )
 from nunbit.comparison.table import Row
 from nunbit.errors import CannotCreateError, UsageError
+from nunbit.progress import Display
+from nunbit.reading import OnceReader
+from nunbit.recipes import get_recipe
 from nunbit.runfolder import read_predictions, read_result
+from nunbit.runtime import choose_runtime
+from nunbit.signals import stop_requests
 
 SMALL = "digits/cnn:model.width=4"
 WIDE = "digits/cnn:model.width=8"
@@ -152,6 +157,29 @@ def test_sentences_say_what_can_be_told_apart() -> None:
     assert "2 of 3 pairs differ beyond chance" in findings
     # The texts order net below width and res, which are equal there.
     assert "the texts' ranking is supported: of the 2 pairs" in findings
+
+
+def test_pretrained_networks_see_pictures_their_own_way(colours: Path) -> None:
+    plain = get_recipe("photos/cnn", str(colours))
+    own = {"model.name": "timm:test_efficientnet", "model.weights": "pretrained"}
+    read, display = OnceReader(), Display(quiet=True)
+    sides = []
+    for config in (plain, plain.override(own), plain):
+        with stop_requests() as stop:
+            sides.append(
+                read(config, choose_runtime(config.train), display, stop).preprocess.height
+            )
+    assert sides == [16, 160, 16]
+
+
+def test_every_recipe_of_a_row_must_have_its_validation_pictures(colours: Path) -> None:
+    plain = get_recipe("photos/cnn", str(colours)).override({"data.val_fraction": 0.0})
+    promising = plain.override({"eval.max_error": 0.05})
+    read, display, runtime = OnceReader(), Display(quiet=True), choose_runtime(plain.train)
+    with stop_requests() as stop:
+        assert read(plain, runtime, display, stop).val is None
+        with pytest.raises(UsageError, match="needs validation pictures"):
+            read(promising, runtime, display, stop)
 
 
 def test_a_family_is_all_its_recipes_and_seeds_come_first(tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def test_words_carry_another_network_and_its_options() -> None:
     assert spelled(get_recipe("birds/net")) == "nunbit train birds/net"
 
 
+def test_options_of_another_network_may_be_written_with_a_dash() -> None:
+    for option in ("model.drop-rate", "model.drop_rate"):
+        config = get_recipe("photos/cnn").override({"model.name": "timm:resnet18", option: 0.3})
+        assert config.model.args == {"drop_rate": 0.3}
+
+
 def test_settings_of_no_recipe_have_no_words() -> None:
     assert spelled(RunConfig(recipe="mine")) is None
 

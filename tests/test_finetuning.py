@@ -22,8 +22,9 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
+from nunbit.data.splits import UnreadableError
 from nunbit.data.stats import digests
-from nunbit.errors import MissingInputError, UsageError
+from nunbit.errors import DataError, MissingInputError, UsageError
 from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.finetuning import strategy as strategy_module
 from nunbit.finetuning.strategy import FEW, Strategy, choose_strategy, finetune_config
@@ -237,6 +238,52 @@ def test_epochs_follow_from_updates_that_were_timed(
     assert len(timed) == 2
     assert choose_strategy(sized, open_source(data), 16, "auto", said.append).train.epochs == 0
     assert len(timed) == 2, "nothing is timed that could not fit"
+
+
+def test_what_is_asked_for_stays(colours: Path, weights: Path) -> None:
+    given = {"data.size": SIZE, "optim.lr": 1e-4, "data.flip": False, "train.epochs": 2}
+    config = finetune_config(str(colours), TINY, str(weights)).override(given)
+    source = open_source(str(colours))
+    chosen = choose_strategy(config, source, 3600, "full", lambda _line: None, given)
+    assert (chosen.optim.lr, chosen.data.flip, chosen.train.epochs) == (1e-4, False, 2)
+    assert chosen.optim.name == "adamw"
+    for wish in ("auto", "head"):
+        with pytest.raises(UsageError, match=r"train\.epochs follows from the budget"):
+            choose_strategy(config, source, 3600, wish, lambda _line: None, given)
+
+
+def test_a_damaged_picture_among_the_first_ends_no_probe(
+    colours: Path, weights: Path, tmp_path: Path
+) -> None:
+    (colours / "blue" / "000.png").write_bytes(b"\x89PNG no more")
+    with pytest.raises(UnreadableError, match=r"blue/000\.png"):
+        finetuned(colours, weights, tmp_path / "a", "head")
+    run = nunbit.finetune(
+        colours, model=TINY, weights=weights, strategy="head", run_dir=tmp_path / "b", quiet=True,
+        data__skip_bad=True, threads=1,
+    )  # fmt: skip
+    assert len(run.dataset.train) + len(run.dataset.val or ()) + len(run.dataset.test) == 59
+    for path in colours.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"no picture of .* can be read"):
+        finetuned(colours, weights, tmp_path / "c", "head")
+
+
+def test_a_network_for_one_size_gets_that_size_or_says_so(colours: Path, tmp_path: Path) -> None:
+    name = "timm:vit_tiny_patch16_224"  # takes 224 pixels only; the pictures have 20
+    model = build_model(name, num_classes=1000, in_channels=3, image_size=(224, 224), args={})
+    save_file(model.state_dict(), file := tmp_path / "vit.safetensors")
+    config = finetune_config(str(colours), name, str(file)).override({"train.threads": 1})
+    source = open_source(str(colours))
+    assert choose_strategy(config, source, 3600, "head", lambda _line: None).data.size == 0
+    sized = config.override({"data.size": 96})
+    with pytest.raises(UsageError, match="timm:vit_tiny_patch16_224 cannot take pictures of 96x96"):
+        choose_strategy(sized, source, 3600, "head", lambda _line: None)
+    with pytest.raises(UsageError, match="timm:vit_tiny_patch16_224 cannot take pictures of 96x96"):
+        nunbit.train(
+            data=colours, model=name, model__weights=str(file), data__size=96, quiet=True,
+            run_dir=tmp_path / "run",
+        )  # fmt: skip
 
 
 def test_few_pictures_get_a_last_layer_only(colours: Path, weights: Path) -> None:

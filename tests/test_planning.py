@@ -1,6 +1,7 @@
 """Plans for a time: what they choose, that they fill it, and that they can be repeated."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -77,8 +78,10 @@ def test_the_updates_fill_the_time_that_measuring_and_the_report_leave(
     config = plan(digits, 60)
     model = build_start(config, digits, CPU).model
     weights = sum(p.numel() for p in model.parameters() if p.ndim == 4)
-    update = weights * 16 * 16 / speed["flops"] * config.train.batch_size
-    measuring = planning.FORWARD_COST * update / config.train.batch_size * 1797
+    picture = weights * 16 * 16 / speed["flops"]
+    pictures = len(digits.train)
+    update = picture * pictures / math.ceil(pictures / config.train.batch_size)
+    measuring = planning.FORWARD_COST * picture * 1797
     left = 60 - planning.REPORT_SECONDS - measuring - config.train.max_steps * update
     assert 0 <= left < 2 * update + 1  # a second for planning itself
     epoch = -(-len(digits.train) // config.train.batch_size)
@@ -191,6 +194,24 @@ def test_a_budget_is_kept_and_its_plan_repeats_to_the_bit(tmp_path: Path) -> Non
         strict=True,
     )
     assert all(torch.equal(a, b) for a, b in weights)
+
+
+def test_small_sets_use_their_time_too(
+    colours: Path, speed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = budget_config(str(colours)).override({"data.size": 16})  # 48 pictures to train on
+    data = open_dataset(
+        open_source(str(colours)), config.data, 1, lambda items, _n, _l: iter(items)
+    )
+    said: list[str] = []
+    chosen = plan_training(config, data, CPU, time.perf_counter() + 60, said.append)
+    weights = build_start(chosen, data, CPU).model.parameters()
+    seconds = sum(p.numel() for p in weights if p.ndim == 4) * 16 * 16 / speed["flops"]
+    updates = chosen.train.max_steps
+    assert chosen.train.batch_size > len(data.train) == 48
+    assert 50 < updates * 48 * seconds < 55, "a full batch would be larger than the set"
+    assert f"{updates:,} updates of 48 pictures ({updates:.1f} epochs)" in said[0]
+    assert chosen.train.epochs == updates
 
 
 def test_few_training_pictures_may_be_measured(tmp_path: Path, quick: RunConfig) -> None:

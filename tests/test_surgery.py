@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torchvision import models as torchvision_models
@@ -21,6 +22,7 @@ from nunbit.models.freeze import freeze, require_trainable, trainable, unfreeze
 from nunbit.models.head import find_head, reset_head
 from nunbit.models.init import initialize
 from nunbit.models.registry import build_model
+from nunbit.models.stages import watched
 from nunbit.models.surgery import append, get, insert, remove, rename, replace
 
 DOCS = Path(__file__).parents[1] / "docs" / "surgery.md"
@@ -270,6 +272,30 @@ def test_a_head_of_timm_and_features_without_it() -> None:
     assert find_head(model) == "classifier"
     replace(model, "classifier", nn.Identity(), input_shape=(3, 32, 32))
     assert dry_run(model, (3, 32, 32)).shape == (1, 1280)
+
+
+def test_a_head_of_several_layers_loses_only_its_last() -> None:
+    model = timm.create_model("caformer_s18")
+    before = model.head.fc.fc1.weight.clone()
+    reset_head(model, 4, input_shape=(3, 64, 64))
+    assert find_head(model) == "head.fc.fc2"
+    assert torch.equal(model.head.fc.fc1.weight, before), "it was trained, and features need it"
+
+
+@pytest.mark.parametrize("name", ["timm", "torchvision"])
+def test_maps_of_swin_are_averaged_over_pixels(name: str) -> None:
+    if name == "timm":
+        options = {"img_size": 56, "embed_dim": 12, "depths": (1, 1, 1, 1)}
+        model = timm.create_model("swin_tiny_patch4_window7_224", num_heads=(1, 2, 4, 8), **options)
+    else:
+        model = torchvision_models.SwinTransformer(
+            [4, 4], 12, [1, 1, 1, 1], [1, 2, 4, 8], [7, 7], num_classes=3
+        )
+    with torch.no_grad(), watched(model.eval()) as sight:
+        model(torch.zeros(2, 3, 56, 56))
+    widths = {tuple(x.shape) for x in sight.maps.values()}
+    assert widths >= {(2, 12), (2, 24), (2, 48), (2, 96)}
+    assert all(channels % 12 == 0 for _, channels in widths)
 
 
 def test_a_last_layer_that_is_not_called_last_is_refused_and_put_back() -> None:

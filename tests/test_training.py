@@ -1,6 +1,7 @@
 """One step, the loop, and what must never happen in them."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,8 @@ from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure, wilson_interval
 from nunbit.models.registry import build_model
 from nunbit.runtime import Runtime, limited_threads, seeded
-from nunbit.training.loop import EpochResult, fit, keep_best, should_stop
+from nunbit.training import step
+from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.loss import penalty
 from nunbit.training.optim import build_optimizer
 from nunbit.training.schedule import lr_at
@@ -136,6 +138,29 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(quick: RunConfig) -> 
         train_step(state, x, y, Plan(quick, CPU, 10))
     assert torch.equal(weights(state), before)
     assert state.step == 0
+
+
+def test_losses_that_nobody_looked_at_are_found_at_the_end_of_the_epoch(
+    quick: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a GPU, where only every 50th is looked at.
+    monkeypatch.setattr(step, "stop_if_not_finite", lambda *_: None)
+    state, loader = parts(quick)
+
+    def spoiled(batches: Iterable[Batch], _count: int, _label: str) -> Iterator[Batch]:
+        for x, y in batches:
+            yield x * math.nan, y
+
+    with pytest.raises(
+        DivergedError, match=r"the loss became nan before step 2.*--optim\.lr 0.0005"
+    ):
+        list(fit(state, loader, None, CPU, spoiled))
+
+
+def test_a_penalty_on_frozen_weights_is_nothing() -> None:
+    model = nn.Linear(2, 2)
+    model.weight.requires_grad = False
+    assert penalty(model, OptimConfig(l1=1.0, l2=1.0)) == 0
 
 
 def test_the_optimizer_holds_the_models_parameters_and_all_of_them_move(quick: RunConfig) -> None:

@@ -131,7 +131,7 @@ def finetune(
             takes what the budget allows.
         run_dir: a new folder; by default the next free one under ./runs.
         quiet: print nothing.
-        settings: single fields, as in `train`.
+        settings: single fields, as in `train`; `train__epochs` with `full` only.
 
     Raises:
         NunbitError: weights that cannot be had, data that cannot be used, a budget that is too
@@ -146,9 +146,11 @@ def finetune(
     source = absolute(str(data))
     start = "pretrained" if weights is None else os.path.abspath(weights)
     config = finetune_config(source, model, start)
-    config = config.override({dotted(name): value for name, value in settings.items()})
+    given = {dotted(name): value for name, value in settings.items()}
+    config = config.override(given)
     opened = open_source(config.data.source, display.track)
-    config = choose_strategy(config, opened, parse_budget(budget), strategy, display.say)
+    seconds = parse_budget(budget)
+    config = choose_strategy(config, opened, seconds, strategy, display.say, given)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     return train_run(config, folder, display, write_report)
 

@@ -70,7 +70,8 @@ class RunConfig:
             changes.setdefault(section, {})[name] = _typed_field(section, name, value)
         if changes.get("model", {}).get("name", self.model.name) != self.model.name:
             # Options belong to a network; another one starts from its own defaults.
-            model_args = {k: v for k, v in model_args.items() if f"model.{k}" in settings}
+            given = {key.replace("-", "_") for key in settings}
+            model_args = {k: v for k, v in model_args.items() if f"model.{k}" in given}
         if model_args != dict(self.model.args) and "args" not in changes.get("model", {}):
             changes.setdefault("model", {})["args"] = model_args
         replaced = {s: dataclasses.replace(getattr(self, s), **new) for s, new in changes.items()}

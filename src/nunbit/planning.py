@@ -155,14 +155,18 @@ def plan_training(
     else:
         candidate = _time(config, dataset, runtime)
     left = deadline - time.perf_counter()
-    steps = int(candidate.pictures(dataset, left) / candidate.config.train.batch_size)
+    loader = TrainLoader(
+        dataset.train, dataset.preprocess, candidate.config, candidate.runtime.device
+    )
+    per_update = len(dataset.train) / loader.steps_per_epoch  # batches are equal, most below full
+    steps = int(candidate.pictures(dataset, left) / per_update)
     if steps < 1:
         raise UsageError(
             "the budget leaves {left:.0f} s, which is too little to train; give a longer one",
             left=max(0.0, left),
         )
-    chosen = _with_length(candidate, dataset, steps)
-    say(_describe(chosen, candidate, dataset))
+    chosen = _with_length(candidate, math.ceil(steps / loader.steps_per_epoch), steps)
+    say(_describe(chosen, steps / loader.steps_per_epoch, per_update, candidate.seconds))
     return chosen
 
 
@@ -187,12 +191,9 @@ def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: flo
     )
 
 
-def _with_length(candidate: Candidate, dataset: Dataset, steps: int) -> RunConfig:
+def _with_length(candidate: Candidate, epochs: int, steps: int) -> RunConfig:
     """Return a candidate's settings for so many updates."""
-    config = candidate.config
-    device, precision = candidate.runtime.device, candidate.runtime.precision
-    loader = TrainLoader(dataset.train, dataset.preprocess, config, device)
-    epochs = math.ceil(steps / loader.steps_per_epoch)
+    config, precision = candidate.config, candidate.runtime.precision
     train = replace(config.train, epochs=epochs, max_steps=steps, precision=precision)
     data = config.data
     # Other values than the plan's own were asked for.
@@ -202,19 +203,18 @@ def _with_length(candidate: Candidate, dataset: Dataset, steps: int) -> RunConfi
     return replace(config, train=train).override(changes)
 
 
-def _describe(config: RunConfig, candidate: Candidate, dataset: Dataset) -> str:
-    """Say what will be trained, for how long."""
+def _describe(config: RunConfig, passes: float, per_update: float, seconds: float) -> str:
+    """Say what will be trained, for how long; `seconds` are those of a picture."""
     train, width = config.train, config.model.args.get("width")
-    pictures = train.max_steps * train.batch_size
     return tr(
         "plan: {name}{width}, {steps:,} updates of {batch} pictures ({passes:.1f} epochs), "
         "about {seconds:.0f} s of training in {precision}",
         name=config.model.name,
         width="" if width is None else tr(" of width {width}", width=width),
         steps=train.max_steps,
-        batch=train.batch_size,
-        passes=pictures / len(dataset.train),
-        seconds=pictures * candidate.seconds,
+        batch=round(per_update),
+        passes=passes,
+        seconds=train.max_steps * per_update * seconds,
         precision=train.precision,
     )
 

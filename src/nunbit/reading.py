@@ -36,7 +36,7 @@ def read_dataset(
 
     Raises:
         DataError: data that cannot be used.
-        UsageError: patience without validation pictures.
+        UsageError: patience or a promised error rate without validation pictures.
         StoppedError: a signal came.
     """
     track = stoppable(display, stop)
@@ -66,6 +66,12 @@ def read_dataset(
                 )
         raise
     _say_what_was_done(dataset, display)
+    _require_val(config, dataset)
+    return dataset
+
+
+def _require_val(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse settings that need validation pictures where there are none."""
     if config.train.patience and dataset.val is None:
         raise UsageError("train.patience needs validation pictures: set data.val_fraction above 0")
     if config.eval.max_error and dataset.val is None:
@@ -73,7 +79,6 @@ def read_dataset(
             "eval.max_error needs validation pictures: set data.val_fraction above 0, or "
             "eval.max_error to 0 to answer every picture"
         )
-    return dataset
 
 
 def _say_what_was_done(dataset: Dataset, display: Display) -> None:
@@ -108,4 +113,5 @@ class OnceReader:
         if self._held is None or self._held[0] != settings:
             self._held = None  # both would not have to fit into memory
             self._held = (settings, read_dataset(config, runtime, display, stop))
+        _require_val(config, self._held[1])
         return self._held[1]

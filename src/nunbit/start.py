@@ -22,7 +22,7 @@ from nunbit.models.freeze import freeze
 from nunbit.models.head import reset_head
 from nunbit.models.init import initialize
 from nunbit.models.pretrained import Pretrained
-from nunbit.models.registry import build_model
+from nunbit.models.registry import build_model, require_fit
 from nunbit.runtime import Runtime, limited_threads, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.zoo import load_pretrained
@@ -97,7 +97,7 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
         UsageError: settings that contradict each other.
         MissingInputError: pretrained weights that cannot be had; never replaced by random ones.
     """
-    settings, classes = config.model, len(dataset.class_names)
+    settings, classes, p = config.model, len(dataset.class_names), dataset.preprocess
     origin: dict[str, str] | None = None
     with seeded(config.train.seed, "init"):
         if settings.weights:
@@ -106,8 +106,8 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
             pretrained = load_weights(config)
             model, origin = pretrained.module, pretrained.record()
             reset_head(model, classes)
+            require_fit(settings.name, model, p.channels, (p.height, p.width))
         else:
-            p = dataset.preprocess
             model = build_model(
                 settings.name,
                 num_classes=classes,

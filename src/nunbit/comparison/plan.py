@@ -94,11 +94,17 @@ def _configure(label: str, source: str | None, settings: Mapping[str, Setting]) 
     return get_recipe(recipe, source).override({**settings, **own})
 
 
+# What decides which pictures are held out.
+SPLIT_FIELDS = (
+    "source", "split_seed", "test_fraction", "skip_bad", "group_duplicates", "overrides",
+)  # fmt: skip
+
+
 def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
     """Refuse recipes whose test pictures differ: nothing could be paired."""
     first_label, first = next(iter(variants.items()))
     for label, config in variants.items():
-        for field in ("source", "split_seed", "test_fraction", "skip_bad"):
+        for field in SPLIT_FIELDS:
             a, b = getattr(first.data, field), getattr(config.data, field)
             if a != b:
                 raise UsageError(

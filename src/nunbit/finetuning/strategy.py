@@ -5,22 +5,28 @@ that it is resumed, repeated and reported like any other.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 import torch
 
 from nunbit.config import DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
+from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet, Item, Source, as_image
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import UsageError
+from nunbit.errors import DataError, UsageError
 from nunbit.features import FeatureSource, count_known
 from nunbit.language import tr
+from nunbit.models.pretrained import Pretrained
+from nunbit.models.registry import require_fit
 from nunbit.runtime import Runtime, choose_runtime, limited_threads
 from nunbit.start import load_weights, preprocess_of
 from nunbit.training.tempo import LEAST_GAIN, Precision, is_open, update_seconds
+from nunbit.values import Setting
 
 Strategy = Literal["auto", "head", "full"]
 SIZES = (224, 192, 160, 128, 96)  # pixels; smaller ones than the weights' own cost accuracy
@@ -76,6 +82,7 @@ def choose_strategy(
     budget_seconds: float,
     wish: Strategy,
     say: Callable[[str], None],
+    given: Mapping[str, Setting] | None = None,
 ) -> RunConfig:
     """Return the settings that use a budget best, and say why.
 
@@ -89,12 +96,18 @@ def choose_strategy(
         budget_seconds: for everything from here to the model file.
         wish: `head` or `full` decide that much; `auto` leaves it to the budget.
         say: prints one line.
+        given: settings by dotted name that were asked for; they stay, whatever is chosen. A number
+            of epochs is one only where all layers are trained.
 
     Raises:
-        UsageError: not even the smallest size fits the budget.
+        UsageError: not even the smallest size fits the budget, or epochs without `full`.
+        DataError: none of the pictures can be read.
         MissingInputError: the pretrained weights cannot be had.
     """
     deadline = time.perf_counter() + RESERVE * budget_seconds
+    given = given or {}
+    if "train.epochs" in given and wish != "full":
+        raise UsageError("train.epochs follows from the budget; give it with --strategy full only")
     own = preprocess_of(config)
     assert own is not None
     sizes = [own.height] if config.data.size else _sizes(own, source)
@@ -104,7 +117,7 @@ def choose_strategy(
     chosen = config.override({"train.precision": probe.precision, **sized})
     epochs, why = _epochs(chosen, source, probe, wish, deadline)
     say(why)
-    return _full(chosen, epochs) if epochs else chosen
+    return _full(chosen, epochs).override(given) if epochs else chosen
 
 
 def _epochs(
@@ -122,7 +135,7 @@ def _epochs(
         return 0, tr(
             "only the last layer: an epoch of all layers takes about {epoch:.0f} s", epoch=epoch
         )
-    epochs = min(max(affordable, LEAST_ASKED), EPOCHS[1])
+    epochs = config.train.epochs or min(max(affordable, LEAST_ASKED), EPOCHS[1])
     return epochs, tr(
         "then {epochs} epochs of all layers, about {seconds:.0f} s",
         epochs=epochs,
@@ -205,6 +218,9 @@ def _largest_that_fits(
         preprocess_of(config),
     )
     assert own is not None
+    if config.data.size:
+        require_fit(config.model.name, weights.module, own.channels, (own.height, own.width))
+    sizes = [size for size in sizes if _takes(weights, own.resized(size))] or [own.height]
     for size in sizes:
         preprocess = own if size == own.height else own.resized(size)
         features = FeatureSource(weights.module, preprocess, runtime, weights.sha256)
@@ -223,6 +239,16 @@ def _largest_that_fits(
     )
 
 
+def _takes(weights: Pretrained, preprocess: Preprocess) -> bool:
+    """Return whether a network takes pictures of a size: many transformers take one only."""
+    size = (preprocess.height, preprocess.width)
+    try:
+        require_fit("", weights.module, preprocess.channels, size)
+    except UsageError:
+        return False
+    return True
+
+
 def _faster(exact: Probe, short: Probe) -> Probe:
     """Return the probe of the precision to take: what is known already is faster than any."""
     if exact.fresh != short.fresh:
@@ -232,15 +258,30 @@ def _faster(exact: Probe, short: Probe) -> Probe:
 
 def _sizes(own: Preprocess, source: Source) -> list[int]:
     """Return the sizes worth trying, largest first: enlarging a picture adds cost but no detail."""
-    items = _first(source)
+    items = _first(source, own)
     sides = sorted(max(as_image(item, own).size) for item in items)
     most = max(sides[len(sides) // 2], SIZES[-1])
     fitting = [size for size in (own.height, *SIZES) if size <= min(most, own.height)]
     return list(dict.fromkeys(fitting)) or [own.height]
 
 
-def _first(source: Source) -> list[Item]:
-    return list(next(iter(source.parts.values())).items[:PROBE_PICTURES])
+def _first(source: Source, preprocess: Preprocess) -> list[Item]:
+    """Return the first pictures that can be read; the others are named when all are.
+
+    Raises:
+        DataError: there is none.
+    """
+    found: list[Item] = []
+    with quiet_pillow():
+        for item in chain.from_iterable(part.items for part in source.parts.values()):
+            with suppress(BadPictureError):
+                as_image(item, preprocess)
+                found.append(item)
+            if len(found) == PROBE_PICTURES:
+                break
+    if not found:
+        raise DataError("no picture of {spec} can be read", spec=source.spec)
+    return found
 
 
 def _full(config: RunConfig, epochs: int) -> RunConfig:
@@ -261,7 +302,7 @@ def _full(config: RunConfig, epochs: int) -> RunConfig:
 
 def _probe(features: FeatureSource, source: Source) -> Probe:
     """Time decoding and the network on the first pictures of a source."""
-    items = _first(source)
+    items = _first(source, features.preprocess)
     preprocess, runtime = features.preprocess, features.runtime
     start = time.perf_counter()
     for item in items:

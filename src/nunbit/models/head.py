@@ -83,7 +83,7 @@ def reset_head(model: nn.Module, num_classes: int, *, input_shape: Shape | None 
         )
     if isinstance(model, Network):
         model.reset_head(num_classes)
-    elif callable(reset := getattr(model, "reset_classifier", None)):  # timm's
+    elif callable(reset := getattr(model, "reset_classifier", None)) and not _is_inside(model):
         device = next(model.parameters()).device
         reset(num_classes)
         model.to(device)
@@ -92,6 +92,18 @@ def reset_head(model: nn.Module, num_classes: int, *, input_shape: Shape | None 
         return
     if input_shape is not None:
         require_classes(model, input_shape, num_classes)
+
+
+def _is_inside(model: Any) -> bool:
+    """Return whether timm's method would also replace trained layers before the last one.
+
+    In a head of several layers, as MetaFormer's, timm names the last, and resets all.
+    """
+    name = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    if not isinstance(name, str) or not isinstance(last := get(model, name), nn.Linear | nn.Conv2d):
+        return False
+    whole = model.get_classifier()
+    return isinstance(whole, nn.Module) and whole is not last
 
 
 def _replace_last(model: nn.Module, num_classes: int, input_shape: Shape | None) -> None:

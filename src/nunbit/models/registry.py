@@ -77,7 +77,7 @@ def build_model(
     zoo, _, inner = name.partition(":")
     if inner:
         model = _build_from_zoo(zoo, inner, num_classes, in_channels, dict(args or {}))
-        _require_fit(name, model, in_channels, image_size)
+        require_fit(name, model, in_channels, image_size)
         return model
     builder = _own_builder(name)
     options = _checked(name, builder, args or {})
@@ -173,10 +173,13 @@ def _one_line(error: Exception) -> str:
     return str(error).split("\n")[0]
 
 
-def _require_fit(
-    name: str, model: nn.Module, in_channels: int, image_size: tuple[int, int]
-) -> None:
-    """Show a network one black picture, since no zoo says which sizes its networks take."""
+def require_fit(name: str, model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> None:
+    """Show a network one black picture, since no zoo says which sizes its networks take.
+
+    Raises:
+        UsageError: it takes no pictures of `image_size`, (height, width) in pixels.
+    """
+    was_training = model.training
     try:
         with torch.no_grad():  # not inference_mode: what a network caches must stay trainable
             model.eval()(torch.zeros(1, in_channels, *image_size))
@@ -190,4 +193,5 @@ def _require_fit(
             width=width,
             one_line=_one_line(error),
         ) from error
-    model.train()
+    finally:
+        model.train(was_training)

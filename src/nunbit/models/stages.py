@@ -52,7 +52,7 @@ def stage_names(model: nn.Module) -> list[str]:
 @contextmanager
 def watched(model: nn.Module) -> Iterator[Sight]:
     """Keep what the stages and the last layer of a network see while the block runs it."""
-    sight = Sight()
+    sight, is_nhwc = Sight(), _is_nhwc(model)
 
     def keep_features(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
         sight.features = _pooled(inputs[0]) if inputs[0].ndim == 4 else inputs[0].flatten(1)
@@ -60,7 +60,7 @@ def watched(model: nn.Module) -> Iterator[Sight]:
     def keep_maps(name: str) -> Callable[..., None]:
         def keep(_stage: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.ndim in (3, 4):
-                sight.maps[name] = _pooled(output)
+                sight.maps[name] = _pooled(output, is_nhwc=is_nhwc)
 
         return keep
 
@@ -75,6 +75,13 @@ def watched(model: nn.Module) -> Iterator[Sight]:
             hook.remove()
 
 
-def _pooled(x: Tensor) -> Tensor:
+def _is_nhwc(model: nn.Module) -> bool:
+    """Return whether the maps of a network are (B, H, W, C): Swin's are; timm says it of others."""
+    is_swin = type(model).__module__.endswith("swin_transformer")  # timm's and torchvision's
+    return is_swin or str(getattr(model, "output_fmt", "")).endswith("NHWC")
+
+
+def _pooled(x: Tensor, *, is_nhwc: bool = False) -> Tensor:
     """Return the mean (B, C) of maps (B, C, H, W) over pixels, or of (B, T, C) over tokens."""
-    return x.float().mean((2, 3) if x.ndim == 4 else 1)
+    pixels = (1, 2) if is_nhwc else (2, 3)
+    return x.float().mean(pixels if x.ndim == 4 else 1)

@@ -16,7 +16,7 @@ from nunbit.metrics import measure
 from nunbit.runtime import Runtime, limited_threads
 from nunbit.training.schedule import lr_at
 from nunbit.training.state import Best, TrainState, copy_weights, start_epoch
-from nunbit.training.step import Plan, train_step
+from nunbit.training.step import Plan, require_finite_epoch, train_step
 
 Batch = tuple[Tensor, Tensor]
 Watch = Callable[[Iterable[Batch], int, str], Iterator[Batch]]
@@ -71,6 +71,9 @@ def fit(
         runtime: where and how to compute.
         watch: wraps the batches of an epoch, (batches, count, label) -> batches: to show progress,
             and between two updates to save the state or to raise.
+
+    Raises:
+        DivergedError: a loss, or the network's outputs on validation, are not finite.
     """
     config = loader.config
     plan = Plan(config, runtime, loader.total_steps)
@@ -88,6 +91,7 @@ def fit(
                 now = time.perf_counter()
                 state.seconds_in_epoch, last = state.seconds_in_epoch + now - last, now
             loss_sum, correct, images = state.sums.tolist()
+            require_finite_epoch(loss_sum, state.step, config.optim.lr)
             train_seconds = state.seconds_in_epoch
             start_epoch(state)
             val_loss, val_accuracy = _validate(state, val, loader, runtime)

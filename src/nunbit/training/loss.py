@@ -13,7 +13,9 @@ def penalty(model: nn.Module, config: OptimConfig) -> Tensor:
     2 * lambda * w. Both are terms with their factor; a factor that is only added has no gradient.
     """
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    total = torch.zeros((), device=weights[0].device)
+    total = torch.zeros((), device=next(model.parameters()).device)
+    if not weights:  # all are frozen
+        return total
     if config.l1:
         total = total + config.l1 * torch.stack([w.abs().sum() for w in weights]).sum()
     if config.l2:

@@ -1,5 +1,6 @@
 """One update: the only place that calls backward."""
 
+import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -59,6 +60,22 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     state.sums[2] += len(y)
     state.step += 1
     state.step_in_epoch += 1
+
+
+def require_finite_epoch(loss_sum: float, step: int, peak: float) -> None:
+    """Refuse an epoch whose losses went wrong between two that were looked at, on a GPU.
+
+    Raises:
+        DivergedStepError: the sum of its losses is not finite.
+    """
+    if not math.isfinite(loss_sum):
+        raise DivergedStepError(
+            "the loss became {loss} before step {step}; the weights are unusable. Try a tenth: "
+            "--optim.lr {peak:g}",
+            loss=loss_sum,
+            step=step,
+            peak=peak / 10,
+        )
 
 
 def stop_if_not_finite(loss: Tensor, step: int, lr: float, peak: float) -> None:
