@@ -17,6 +17,7 @@ from scipy.stats import chi2
 
 import nunbit
 from nunbit.cli import main
+from nunbit.comparison import compare as compare_module
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.findings import find_differences, summarize_findings
 from nunbit.comparison.plan import plan_runs
@@ -29,7 +30,8 @@ from nunbit.comparison.statistics import (
     spread_test,
 )
 from nunbit.comparison.table import Row
-from nunbit.errors import CannotCreateError, UsageError
+from nunbit.data.pictures import Source
+from nunbit.errors import CannotCreateError, MissingInputError, NunbitError, UsageError
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
 from nunbit.recipes import get_recipe
@@ -119,6 +121,8 @@ def test_few_pictures_prove_little() -> None:
     assert (0.6 < low < 0.75, high) == (True, 1.0)
     low, high = difference_interval(right, right)
     assert low == -high < -0.2
+    luck = np.array([[True] * 9 + [False], [False] * 9 + [True]])  # one seed diverged
+    assert difference_interval(luck, ~luck) == (-1.0, 1.0)
     assert spread_test(right, right) == 1.0
 
 
@@ -172,6 +176,21 @@ def test_pretrained_networks_see_pictures_their_own_way(colours: Path) -> None:
     assert sides == [16, 160, 16]
 
 
+def test_data_is_found_once_before_several_processes_look_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def missing(spec: str, _track: object) -> Source:
+        opened.append(spec)
+        raise MissingInputError("{spec} is nowhere", spec=spec)
+
+    monkeypatch.setattr(compare_module, "open_source", missing)
+    with pytest.raises(NunbitError, match=r"digits/cnn:model\.width=4, seed 0: digits is nowhere"):
+        nunbit.compare([SMALL, WIDE], seeds=2, run_dir=tmp_path / "c", quiet=True)
+    assert opened == ["digits"]
+
+
 def test_every_recipe_of_a_row_must_have_its_validation_pictures(colours: Path) -> None:
     plain = get_recipe("photos/cnn", str(colours)).override({"data.val_fraction": 0.0})
     promising = plain.override({"eval.max_error": 0.05})
@@ -210,6 +229,8 @@ def test_the_default_folder_follows_from_the_settings_but_not_from_the_seeds() -
         (["digits/cnn", "digits/cnn:width"], "write optim.lr=0.1"),
         (["digits/cnn", "digits/cnn:optim.lrr=1"], "optim.lr"),
         (["digits/cnn", "digits/cnn:data.split_seed=1"], "data.split_seed is 0 and 1"),
+        (["digits/cnn", "digits/cnn:data.group_duplicates=true"], "data.group_duplicates is"),
+        (["digits/cnn", "digits/cnn:data.overrides=fixes.csv"], "data.overrides is"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(

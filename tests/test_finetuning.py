@@ -247,9 +247,18 @@ def test_what_is_asked_for_stays(colours: Path, weights: Path) -> None:
     chosen = choose_strategy(config, source, 3600, "full", lambda _line: None, given)
     assert (chosen.optim.lr, chosen.data.flip, chosen.train.epochs) == (1e-4, False, 2)
     assert chosen.optim.name == "adamw"
-    for wish in ("auto", "head"):
-        with pytest.raises(UsageError, match=r"train\.epochs follows from the budget"):
-            choose_strategy(config, source, 3600, wish, lambda _line: None, given)
+    again = given | {"data.size": 0, "train.precision": "auto"}  # both are left to the probe
+    chosen = choose_strategy(config, source, 3600, "full", lambda _line: None, again)
+    assert (chosen.data.size, chosen.train.precision) == (SIZE, "fp32")
+
+
+@pytest.mark.parametrize(("wish", "epochs"), [("auto", 2), ("head", 2), ("full", 0)])
+def test_epochs_belong_to_full(
+    wish: Strategy, epochs: int, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nunbit.api.open_source", None)  # it might download
+    with pytest.raises(UsageError, match=r"train\.epochs follows from the budget"):
+        nunbit.finetune("x", model=TINY, weights=weights, strategy=wish, epochs=epochs, quiet=True)
 
 
 def test_a_damaged_picture_among_the_first_ends_no_probe(

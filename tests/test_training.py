@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import nunbit
 from nunbit.config import OptimConfig, RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
@@ -20,7 +22,7 @@ from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure, wilson_interval
 from nunbit.models.registry import build_model
 from nunbit.runtime import Runtime, limited_threads, seeded
-from nunbit.training import step
+from nunbit.training import loop, step
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
 from nunbit.training.loss import penalty
 from nunbit.training.optim import build_optimizer
@@ -155,6 +157,18 @@ def test_losses_that_nobody_looked_at_are_found_at_the_end_of_the_epoch(
         DivergedError, match=r"the loss became nan before step 2.*--optim\.lr 0.0005"
     ):
         list(fit(state, loader, None, CPU, spoiled))
+
+
+def test_such_an_epoch_names_no_pictures(
+    quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(state: TrainState, x: torch.Tensor, y: torch.Tensor, plan: Plan) -> None:
+        train_step(state, x, y, plan)
+        state.sums *= math.nan
+
+    monkeypatch.setattr(loop, "train_step", spoil)
+    with pytest.raises(DivergedError, match=r"--optim\.lr 0\.0005$"):
+        nunbit.train(quick, run_dir=tmp_path / "r", quiet=True)
 
 
 def test_a_penalty_on_frozen_weights_is_nothing() -> None:

@@ -137,7 +137,7 @@ def finetune(
         NunbitError: weights that cannot be had, data that cannot be used, a budget that is too
             small, or wrong settings.
     """
-    from nunbit.finetuning.strategy import choose_strategy, finetune_config
+    from nunbit.finetuning.strategy import choose_strategy, finetune_config, refuse_epochs
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
     from nunbit.runfolder import next_run_dir
@@ -148,8 +148,9 @@ def finetune(
     config = finetune_config(source, model, start)
     given = {dotted(name): value for name, value in settings.items()}
     config = config.override(given)
-    opened = open_source(config.data.source, display.track)
     seconds = parse_budget(budget)
+    refuse_epochs(config, given, strategy)
+    opened = open_source(config.data.source, display.track)
     config = choose_strategy(config, opened, seconds, strategy, display.say, given)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     return train_run(config, folder, display, write_report)

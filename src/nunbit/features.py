@@ -30,7 +30,8 @@ from nunbit.storage import load_tensors, make_folder, save_tensors
 
 BATCH = 32  # pictures of 224 pixels: activations of a few hundred MB at most
 SAVE_SECONDS = 30.0  # a stop loses that much
-LAYOUT = "features, stages"  # of a row; another one gets a file of another name
+# Of a row, and what is seen at all: another word (stages.py or head.py changed) gets another file.
+LAYOUT = "features, stages, 2"
 
 
 @dataclass(frozen=True)

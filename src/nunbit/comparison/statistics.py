@@ -64,8 +64,9 @@ def mean_interval(correct_SN: Correct) -> tuple[float, float]:
 
 
 def difference_interval(a_SN: Correct, b_SN: Correct) -> tuple[float, float]:
-    """Return the 95 % interval of accuracy(a) - accuracy(b), paired by picture, fractions."""
-    return _difference(a_SN, b_SN).interval()
+    """Return the 95 % interval of accuracy(a) - accuracy(b), paired by picture, in [-1, 1]."""
+    low, high = _difference(a_SN, b_SN).interval()
+    return max(-1.0, low), min(1.0, high)
 
 
 def spread_test(a_SN: Correct, b_SN: Correct) -> float:

@@ -148,7 +148,8 @@ def stratified(
 ) -> tuple[Tensor, Tensor]:
     """Return sorted positions (rest, held out): the same share of every class, at least one.
 
-    A group of copies is passed over where it would overshoot the share by more than is missing.
+    A group of copies is passed over where it would overshoot the share by more than is missing, and
+    of the groups no larger share is held out either: the others must be learned from.
 
     Copies of one picture stay together: one that is also trained on would be measured as if it were
     known. A picture that occurs under two labels is never held out, since neither can be right.
@@ -172,7 +173,8 @@ def stratified(
     for label in sorted(groups):
         copies = [at for key, at in groups[label].items() if len(labels_of[key]) == 1]
         missing = max(1, round(fraction * sum(map(len, groups[label].values()))))
-        most = len(groups[label]) - 1  # one of its groups must be left to train on
+        count = len(groups[label])
+        most = min(count - 1, max(1, round(fraction * count)))  # one must be left to train on
         taken: list[list[int]] = []
         for k in torch.randperm(len(copies), generator=generator).tolist():
             if missing > 0 and len(copies[k]) <= 2 * missing and len(taken) < most:

@@ -37,6 +37,7 @@ EPOCHS = (8, 12)  # fewer lose what the last layer had, more overfit a few thous
 LEAST_ASKED = 3  # where all layers are asked for, whatever fits
 FEW = 50  # pictures a class, below which training all layers loses (docs/log.md)
 MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
+MEASURED = ("data.size", "train.precision", "train.epochs")  # a 0 or auto of these is decided here
 RESERVE = 0.85  # of the budget that estimates may fill
 
 
@@ -76,6 +77,16 @@ def finetune_config(source: str, model: str, weights: str) -> RunConfig:
     )
 
 
+def refuse_epochs(config: RunConfig, given: Mapping[str, Setting], wish: Strategy) -> None:
+    """Refuse a number of epochs where the budget decides it.
+
+    Raises:
+        UsageError: there is one, and not all layers are asked for; or it is 0, and they are.
+    """
+    if "train.epochs" in given and (wish != "full" or not config.train.epochs):
+        raise UsageError("train.epochs follows from the budget; give it with --strategy full only")
+
+
 def choose_strategy(
     config: RunConfig,
     source: Source,
@@ -96,18 +107,14 @@ def choose_strategy(
         budget_seconds: for everything from here to the model file.
         wish: `head` or `full` decide that much; `auto` leaves it to the budget.
         say: prints one line.
-        given: settings by dotted name that were asked for; they stay, whatever is chosen. A number
-            of epochs is one only where all layers are trained.
+        given: settings by dotted name that were asked for; they stay, whatever is chosen.
 
     Raises:
-        UsageError: not even the smallest size fits the budget, or epochs without `full`.
+        UsageError: not even the smallest size fits the budget.
         DataError: none of the pictures can be read.
         MissingInputError: the pretrained weights cannot be had.
     """
     deadline = time.perf_counter() + RESERVE * budget_seconds
-    given = given or {}
-    if "train.epochs" in given and wish != "full":
-        raise UsageError("train.epochs follows from the budget; give it with --strategy full only")
     own = preprocess_of(config)
     assert own is not None
     sizes = [own.height] if config.data.size else _sizes(own, source)
@@ -117,7 +124,10 @@ def choose_strategy(
     chosen = config.override({"train.precision": probe.precision, **sized})
     epochs, why = _epochs(chosen, source, probe, wish, deadline)
     say(why)
-    return _full(chosen, epochs).override(given) if epochs else chosen
+    if not epochs:
+        return chosen
+    kept = {name: value for name, value in (given or {}).items() if name not in MEASURED}
+    return _full(chosen, epochs).override(kept)
 
 
 def _epochs(
@@ -220,7 +230,8 @@ def _largest_that_fits(
     assert own is not None
     if config.data.size:
         require_fit(config.model.name, weights.module, own.channels, (own.height, own.width))
-    sizes = [size for size in sizes if _takes(weights, own.resized(size))] or [own.height]
+    else:
+        sizes = [size for size in sizes if _takes(weights, own.resized(size))] or [own.height]
     for size in sizes:
         preprocess = own if size == own.height else own.resized(size)
         features = FeatureSource(weights.module, preprocess, runtime, weights.sha256)
@@ -259,7 +270,8 @@ def _faster(exact: Probe, short: Probe) -> Probe:
 def _sizes(own: Preprocess, source: Source) -> list[int]:
     """Return the sizes worth trying, largest first: enlarging a picture adds cost but no detail."""
     items = _first(source, own)
-    sides = sorted(max(as_image(item, own).size) for item in items)
+    with quiet_pillow():
+        sides = sorted(max(as_image(item, own).size) for item in items)
     most = max(sides[len(sides) // 2], SIZES[-1])
     fitting = [size for size in (own.height, *SIZES) if size <= min(most, own.height)]
     return list(dict.fromkeys(fitting)) or [own.height]
@@ -305,8 +317,9 @@ def _probe(features: FeatureSource, source: Source) -> Probe:
     items = _first(source, features.preprocess)
     preprocess, runtime = features.preprocess, features.runtime
     start = time.perf_counter()
-    for item in items:
-        preprocess.to_pixels(as_image(item, preprocess))
+    with quiet_pillow():
+        for item in items:
+            preprocess.to_pixels(as_image(item, preprocess))
     decode = (time.perf_counter() - start) / len(items) / runtime.threads
     x = torch.zeros(PROBE_PICTURES, preprocess.channels, preprocess.height, preprocess.width)
     model = features.model.to(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nunbit.config import RunConfig
-from nunbit.errors import DivergedStepError
+from nunbit.errors import DivergedError, DivergedStepError
 from nunbit.runtime import Runtime, seeded
 from nunbit.training.loss import penalty
 from nunbit.training.schedule import lr_at
@@ -66,10 +66,10 @@ def require_finite_epoch(loss_sum: float, step: int, peak: float) -> None:
     """Refuse an epoch whose losses went wrong between two that were looked at, on a GPU.
 
     Raises:
-        DivergedStepError: the sum of its losses is not finite.
+        DivergedError: the sum of its losses is not finite.
     """
     if not math.isfinite(loss_sum):
-        raise DivergedStepError(
+        raise DivergedError(
             "the loss became {loss} before step {step}; the weights are unusable. Try a tenth: "
             "--optim.lr {peak:g}",
             loss=loss_sum,
