@@ -18,9 +18,10 @@ from scipy.stats import chi2
 import nunbit
 from nunbit.cli import main
 from nunbit.comparison import compare as compare_module
+from nunbit.comparison import pool
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.findings import find_differences, summarize_findings
-from nunbit.comparison.plan import plan_runs
+from nunbit.comparison.plan import plan_runs, require_own
 from nunbit.comparison.statistics import (
     Correct,
     difference_interval,
@@ -189,6 +190,39 @@ def test_data_is_found_once_before_several_processes_look_for_it(
     with pytest.raises(NunbitError, match=r"digits/cnn:model\.width=4, seed 0: digits is nowhere"):
         nunbit.compare([SMALL, WIDE], seeds=2, run_dir=tmp_path / "c", quiet=True)
     assert opened == ["digits"]
+
+
+@pytest.mark.slow
+def test_a_worker_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('not the library')")
+    found = nunbit.compare(
+        [SMALL, WIDE],
+        seeds=1,
+        epochs=1,
+        run_dir=tmp_path / "c",
+        quiet=True,
+        train__precision="fp32",
+    )
+    assert len(found.rows) == 2
+
+
+def test_a_worker_that_died_is_no_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool.sys, "executable", "/bin/false")
+    with pytest.raises(NunbitError, match=r"died; see workers\.log") as caught:
+        nunbit.compare(
+            [SMALL, WIDE], seeds=1, run_dir=tmp_path / "c", quiet=True, train__precision="fp32"
+        )
+    assert caught.value.exit_code == 1
+
+
+def test_a_folder_that_a_mac_looked_into_goes_on(tmp_path: Path) -> None:
+    folder, runs = plan_runs([SMALL, WIDE], 1, None, {}, tmp_path / "c")
+    runs[0].run_dir.mkdir(parents=True)
+    (runs[0].run_dir.parent / ".DS_Store").write_bytes(b"")
+    require_own(folder, runs)
+    (runs[0].run_dir.parent / "thesis.txt").write_bytes(b"")
+    with pytest.raises(CannotCreateError, match="which is not of a comparison"):
+        require_own(folder, runs)
 
 
 def test_every_recipe_of_a_row_must_have_its_validation_pictures(colours: Path) -> None:

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
 from nunbit.asked import asked_config, spelled
 from nunbit.config import DataConfig, RunConfig, TrainConfig, describe_settings
+from nunbit.data.sources import anchored
 from nunbit.errors import UsageError
 from nunbit.recipes import RECIPES, get_recipe
 
@@ -122,6 +124,28 @@ def test_options_of_another_network_may_be_written_with_a_dash() -> None:
     for option in ("model.drop-rate", "model.drop_rate"):
         config = get_recipe("photos/cnn").override({"model.name": "timm:resnet18", option: 0.3})
         assert config.model.args == {"drop_rate": 0.3}
+
+
+def test_paths_mean_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "fixes.csv", "w.safetensors", "digits", "pretrained"):
+        Path(name).touch()
+    given = {"data.overrides": "fixes.csv", "model.weights": "w.safetensors"}
+    config = anchored(get_recipe("photos/cnn", "photos").override(given))
+    assert config.data.source == str(tmp_path / "photos")
+    assert config.data.overrides == str(tmp_path / "fixes.csv")
+    assert config.model.weights == str(tmp_path / "w.safetensors")
+    known = {"data.source": "digits", "model.weights": "pretrained"}
+    config = anchored(config.override(known))
+    assert (config.data.source, config.model.weights) == ("digits", "pretrained")
+
+
+def test_a_dash_is_an_underline_where_settings_are_refused() -> None:
+    for name in ("train.max-steps", "train.max_steps"):
+        with pytest.raises(UsageError, match="follows from the budget"):
+            asked_config(None, None, None, {name: 50}, for_budget=True)
 
 
 def test_settings_of_no_recipe_have_no_words() -> None:

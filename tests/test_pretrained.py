@@ -353,6 +353,19 @@ def test_a_download_is_kept_and_its_licence_known(
     assert found[1].source == f"timm:test_resnet.r160_in1k, {address}"
 
 
+def test_a_download_that_was_cut_is_not_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [-1000, None]  # torch does not notice that a connection was closed early
+
+    def download(_url: str, target: str, _hash: str | None, *, progress: bool) -> None:
+        Path(target).write_bytes(file.read_bytes()[: sizes.pop(0)])
+
+    monkeypatch.delenv("NUNBIT_OFFLINE")
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    with pytest.raises(MissingInputError, match=r"cannot be fetched: .*is damaged"):
+        load_pretrained(TINY)
+    assert load_pretrained(TINY).licence == "apache-2.0"
+
+
 # The offline default
 
 

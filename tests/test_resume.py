@@ -1,5 +1,7 @@
 """Going on: what is refused, what is repaired, and what people are told."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -14,12 +16,19 @@ import pytest
 import torch
 
 import nunbit
-from conftest import noisy_picture
+from conftest import noisy_picture, write_classes
 from nunbit import signals
 from nunbit.checkpoint import FOLDER, Checkpointer, _files, load_newest, read, restore
 from nunbit.cli import main
 from nunbit.config import RunConfig
-from nunbit.errors import DataError, DivergedError, LockedError, StorageError, UsageError
+from nunbit.errors import (
+    CannotCreateError,
+    DataError,
+    DivergedError,
+    LockedError,
+    StorageError,
+    UsageError,
+)
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.models.registry import build_model
 from nunbit.runtime import choose_runtime
@@ -91,6 +100,57 @@ def test_settings_that_changed_are_refused(begun: Path, capsys: pytest.CaptureFi
     (begun / "config.json").write_text(changed.to_json())
     assert main(["resume", str(begun)]) == 65
     assert "another optim.lr, train.batch_size" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_where_its_data_was_moved_to(
+    begun: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(begun, tmp_path / "undisturbed")
+    nunbit.resume(tmp_path / "undisturbed", quiet=True)
+    (tmp_path / "other").mkdir()
+    colours.rename(tmp_path / "other" / "photos")
+    assert main(["resume", str(begun)]) == 66
+    assert "no such path" in capsys.readouterr().err
+    assert main(["resume", str(begun), "--data", "other/photos"]) == 0
+    first, second = (tmp_path / name / "model.safetensors" for name in ("undisturbed", "run"))
+    one, two = load_tensors(first)[0], load_tensors(second)[0]
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    written = RunConfig.from_json((begun / "config.json").read_text())
+    assert written.data.source == str(tmp_path / "other" / "photos")
+    assert nunbit.evaluate(begun, quiet=True).n == 12
+
+
+def test_other_data_is_not_taken_for_data_that_was_moved(begun: Path, tmp_path: Path) -> None:
+    before = (begun / "config.json").read_bytes()
+    write_classes(tmp_path / "other", 20, first_seed=500)
+    with pytest.raises(DataError, match="changed"):
+        nunbit.resume(begun, data=tmp_path / "other", quiet=True)
+    assert (begun / "config.json").read_bytes() == before
+
+
+def test_a_run_goes_on_where_its_device_is_gone(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = RunConfig.from_json((begun / "config.json").read_text())
+    begun_elsewhere = config.override({"train.device": "cuda:7"})
+    (begun / "config.json").write_text(begun_elsewhere.to_json())
+    assert main(["resume", str(begun)]) == 0
+    assert "'cuda:7', which cannot be used" in (said := capsys.readouterr().err)
+    assert "computing in fp32" in said
+
+
+def test_a_disk_without_locks_is_not_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    with (
+        pytest.raises(CannotCreateError, match="cannot be locked: No locks available"),
+        locked(tmp_path),
+    ):
+        pass
 
 
 def test_a_moved_run_says_where_it_is(begun: Path, tmp_path: Path) -> None:

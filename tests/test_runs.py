@@ -14,6 +14,7 @@ from PIL import Image
 
 import nunbit
 from conftest import noisy_picture, write_classes
+from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.data.pictures import Skipped
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
@@ -270,6 +271,44 @@ def test_the_losses_of_training_and_validation_are_the_same_measure(
     finished = nunbit.train(quick, run_dir=tmp_path / "r", quiet=True, **still)
     epoch = finished.epochs[0]
     assert epoch.train_loss == pytest.approx(epoch.val_loss, abs=0.02)
+
+
+def test_training_data_is_known_wherever_it_lies(
+    trained: Path, colours: Path, tmp_path: Path
+) -> None:
+    before = nunbit.evaluate(trained, quiet=True)
+    shutil.copytree(colours, tmp_path / "elsewhere" / "photos")
+    after = nunbit.evaluate(trained, data=tmp_path / "elsewhere" / "photos", quiet=True)
+    assert (after.n, after.loss) == (before.n, before.loss) == (12, before.loss)
+    noisy_picture((1, 2, 3), 1, (20, 16)).save(tmp_path / "elsewhere" / "photos" / "red" / "x.png")
+    other = nunbit.evaluate(trained, data=tmp_path / "elsewhere" / "photos", quiet=True)
+    assert other.n == 61, "other data is measured whole"
+
+
+@pytest.mark.parametrize("verb", ["train", "finetune", "compare"])
+def test_results_never_lie_inside_the_data(
+    verb: str, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(colours)
+    words = {
+        "train": ["train", "--data", "."],
+        "finetune": ["finetune", "."],
+        "compare": ["compare", "photos/cnn", "--data", "."],
+    }
+    assert main([*words[verb], "--quiet"]) == 2
+    assert (
+        "would lie inside the data; choose another place with --run-dir" in capsys.readouterr().err
+    )
+    assert sorted(path.name for path in colours.iterdir()) == ["blue", "green", "red"]
+
+
+def test_an_empty_name_is_not_some_other_data(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--data", "", "--budget", "60s"]) == 2
+    assert "data.source is ''; allowed: a name, folder" in capsys.readouterr().err
+    assert main(["evaluate", str(trained), "--data", ""]) == 2
+    assert "no data: its name is empty" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_training_data_that_changed(trained: Path, colours: Path) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nunbit.asked import absolute, asked_config, dotted
+from nunbit.asked import asked_config, dotted
 from nunbit.bundle import MODEL_FILE, Classifier
-from nunbit.config import RunConfig, TrainConfig
+from nunbit.config import PRETRAINED, RunConfig, TrainConfig
 from nunbit.data.given import Picture, find_pictures
-from nunbit.data.sources import open_source
+from nunbit.data.sources import anchored, open_source, refuse_inside
 from nunbit.errors import UsageError
 from nunbit.language import tr
 from nunbit.metrics import Metrics
@@ -69,6 +69,7 @@ def train(
     seconds = None if budget is None else parse_budget(budget)
     config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
+    refuse_inside(folder, config.data.source, "--run-dir")
     display = Display(quiet=quiet)
     read: Read = read_dataset
     if seconds is not None:
@@ -143,24 +144,31 @@ def finetune(
     from nunbit.runfolder import next_run_dir
 
     display = Display(quiet=quiet)
-    source = absolute(str(data))
-    start = "pretrained" if weights is None else os.path.abspath(weights)
-    config = finetune_config(source, model, start)
+    start = PRETRAINED if weights is None else os.path.abspath(weights)
+    config = finetune_config(str(data), model, start)
     given = {dotted(name): value for name, value in settings.items()}
-    config = config.override(given)
+    config = anchored(config.override(given))
+    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
+    refuse_inside(folder, config.data.source, "--run-dir")
     seconds = parse_budget(budget)
     refuse_epochs(config, given, strategy)
     opened = open_source(config.data.source, display.track)
     config = choose_strategy(config, opened, seconds, strategy, display.say, given)
-    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     return train_run(config, folder, display, write_report)
 
 
-def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+def resume(
+    run: str | Path, *, data: str | Path | None = None, quiet: bool = False
+) -> dict[str, Any]:
     """Go on with a run where it stopped, and return its result as `Finished.to_dict` does.
 
+    Args:
+        run: its folder.
+        data: where its data lies now, if it was moved.
+        quiet: print nothing.
+
     Raises:
-        MissingInputError: no such run.
+        MissingInputError: no such run, or its data is gone.
         DataError: its data changed since it began, or all its checkpoints are damaged.
         LockedError: another process is writing it.
     """
@@ -169,7 +177,8 @@ def resume(run: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     from nunbit.runfolder import read_result
 
     folder, display = Path(run), Display(quiet=quiet)
-    finished = resume_run(folder, display, write_report)
+    place = None if data is None else str(data)
+    finished = resume_run(folder, display, write_report, place=place)
     if finished is None:
         display.say(tr("{folder} ended already; nothing to do", folder=folder))
         # The folder may have been moved since it wrote where it was.
@@ -211,10 +220,12 @@ def compare(
     from nunbit.reporting.comparison import write_comparison
 
     given = {dotted(name): value for name, value in settings.items()}
-    source = None if data is None else absolute(str(data))
+    source = None if data is None else str(data)
     folder = None if run_dir is None else Path(run_dir)
     names = [recipes] if isinstance(recipes, str) else recipes
     folder, runs = plan_runs(names, seeds, source, given, folder)
+    for run in runs:
+        refuse_inside(folder, run.config.data.source, "--run-dir")
     return run_comparison(folder, runs, jobs, Display(quiet=quiet), write_comparison)
 
 

@@ -1,12 +1,11 @@
 """From what a caller asks for in words to the settings of a run."""
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from nunbit.config import SECTIONS, RunConfig, section_fields
-from nunbit.data.named import NAMED
+from nunbit.data.sources import anchored
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.planning import budget_config, refuse_chosen
 from nunbit.recipes import RECIPES, get_recipe
@@ -42,7 +41,7 @@ def asked_config(
     if isinstance(recipe, RunConfig):
         config = recipe if source is None else recipe.override({"data.source": source})
     elif for_budget and recipe is None and "model.name" not in given:
-        config = budget_config(source or "digits")
+        config = budget_config("digits" if source is None else source)
     else:
         config = get_recipe(recipe, source)
     config = config.override(given)
@@ -51,25 +50,13 @@ def asked_config(
     return anchored(config)
 
 
-def anchored(config: RunConfig) -> RunConfig:
-    """Return settings whose data paths mean the same from any folder."""
-    data = config.data
-    paths = {"source": absolute(data.source), "overrides": absolute(data.overrides)}
-    return config.override({f"data.{name}": path for name, path in paths.items()})
-
-
-def absolute(source: str) -> str:
-    """Return the absolute path of a data source that is one; a known name stays as it is."""
-    is_path = source not in NAMED and os.path.exists(source)
-    return os.path.abspath(source) if is_path else source
-
-
 def dotted(name: str) -> str:
     """Return `optim.lr` for `optim__lr`, and for `lr` where no earlier section has that name.
 
     Raises:
         UsageError: no section has a field of that name.
     """
+    name = name.replace("-", "_")
     if "." in name or "__" in name:
         return name.replace("__", ".", 1)
     sections = ("train", "optim", "data", "eval")

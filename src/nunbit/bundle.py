@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from nunbit.data.rows import Images
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
 from nunbit.decision import Decision
-from nunbit.errors import DataError, UsageError
+from nunbit.errors import DataError, NunbitError, UsageError
 from nunbit.evaluation import Outputs, Views, collect_logits, collect_outputs
 from nunbit.metrics import ANSWERED, Metrics, measure
 from nunbit.prediction import Prediction, predicted
@@ -197,8 +198,9 @@ class Classifier:
     ) -> Metrics:
         """Measure the model on labelled data, or on the test split that its training held out.
 
-        Data that the model was trained on is split again as it was then, and only the test part is
-        measured. Other data is measured on its test part, or whole where it has no split.
+        Data that the model was trained on, wherever it lies now, is split again as it was then, and
+        only the test part is measured. Other data is measured on its test part, or whole where it
+        has no split.
 
         Args:
             data: a known name, folder, .csv or parquet; None for the training's own.
@@ -218,19 +220,26 @@ class Classifier:
             raise UsageError("this model does not say what it was trained on; add --data SOURCE")
         spec = config.data.source if config and data is None else str(data)
         source = open_source(spec, track)
+        images: ImageSet | None = None
         if config and _same_source(spec, config.data.source):
-            dataset = open_dataset(
-                source, config.data, self.runtime.threads, track, self.preprocess
-            )
-            if dataset.fingerprint != self.card["data"]["fingerprint"]:
+            images = self._held_out(source, config, track)
+            if images is None:
                 raise DataError(
                     "{spec} has changed since the training: its test part is unknown", spec=spec
                 )
-            images = dataset.test
-        else:
-            images = self.read(source, track)
+        elif config and "test" not in source.parts and source.class_names == self.class_names:
+            with suppress(NunbitError):  # of other data; `read` says what is wrong with it
+                images = self._held_out(source, config, track)
+        images = images or self.read(source, track)
         outputs, verdicts = self.outputs(images.images, batch_size)
         return measure(outputs.logits, images.labels, self.class_names, verdicts)
+
+    def _held_out(self, source: Source, config: RunConfig, track: Track) -> ImageSet | None:
+        """Return the test part of the training's data, wherever it lies now; None of other data."""
+        threads = self.runtime.threads
+        dataset = open_dataset(source, config.data, threads, track, self.preprocess)
+        is_own = dataset.fingerprint == self.card["data"]["fingerprint"]
+        return dataset.test if is_own else None
 
     def read(self, source: Source, track: Track) -> ImageSet:
         """Read the part of a source that `evaluate` measures, labelled by this model's classes."""

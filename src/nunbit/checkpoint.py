@@ -222,6 +222,13 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     state.best = Best(**body["best"], weights=best) if "best" in body else None
 
 
+# Where data, weights and machine are found. What is found there is compared by its content: data by
+# the fingerprint; the weights of a checkpoint are its own.
+PLACES = (
+    "data.source", "data.overrides", "model.weights", "train.device", "train.checkpoint_every",
+)  # fmt: skip
+
+
 def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
     """Refuse a checkpoint that other settings wrote: its position would mean other batches.
 
@@ -237,7 +244,7 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
         for section, fields in now.items()
         if isinstance(fields, dict)
         for name in fields
-        if before.get(section, {}).get(name) != fields[name]
+        if f"{section}.{name}" not in PLACES and before.get(section, {}).get(name) != fields[name]
     ]
     if changed:
         raise DataError(

@@ -18,10 +18,11 @@ from nunbit.sections import DataConfig, EvalConfig, ModelConfig, OptimConfig, Tr
 from nunbit.values import Setting, literal, typed
 
 __all__ = [
-    "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RunConfig", "TrainConfig",
-    "describe_settings", "section_fields",
+    "PRETRAINED", "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RunConfig",
+    "TrainConfig", "describe_settings", "section_fields",
 ]  # fmt: skip  # a list of words
 FORMAT_VERSION = 1
+PRETRAINED = "pretrained"  # the word in `model.weights` for the zoo's own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """One process per run folder."""
 
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -52,9 +53,15 @@ def _open_locked(path: Path, folder: Path) -> int:
             ) from error
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             text = os.pread(handle, 1000, 0)
             os.close(handle)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # no locks here, as on some NFS
+                raise CannotCreateError(
+                    "{folder} cannot be locked: {strerror}; choose a folder on another disk",
+                    folder=folder,
+                    strerror=error.strerror,
+                ) from error
             raise LockedError(
                 "{folder} is in use{holder}; try again later", folder=folder, holder=_holder(text)
             ) from None

@@ -19,6 +19,7 @@ from nunbit.checkpoint import (
 from nunbit.conclusion import conclude, describe_answers, describe_promise
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
+from nunbit.data.sources import anchored
 from nunbit.data.splits import Dataset
 from nunbit.errors import DivergedStepError, StoppedError
 from nunbit.events import FOLDER as EVENTS
@@ -36,13 +37,14 @@ from nunbit.runfolder import (
     is_finished,
     require_same_data,
     write_beginning,
+    write_config,
     write_predictions,
     write_result,
 )
 from nunbit.runlines import epoch_cells, run_header
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, versions
 from nunbit.signals import StopRequest, stop_requests
-from nunbit.start import HeadStart, Start, build_start, fit_start, resolved
+from nunbit.start import HeadStart, Start, build_start, fit_start, machine_of, resolved
 from nunbit.storage import make_folder
 from nunbit.training.check import dead_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
@@ -98,12 +100,24 @@ def train_run(
 
 
 def resume_run(
-    run_dir: Path, display: Display, publish: Publish, read: Read = read_dataset
+    run_dir: Path,
+    display: Display,
+    publish: Publish,
+    read: Read = read_dataset,
+    *,
+    place: str | None = None,
 ) -> Finished | None:
     """Go on with a run exactly where its newest whole checkpoint left it.
 
     The weights end as those of an undisturbed run, bit for bit, on the same torch build, CPU kind
     and thread count. A run that ended already gives None: there is nothing to do.
+
+    Args:
+        run_dir: the run's folder.
+        display: where progress goes.
+        publish: writes the report.
+        read: gives the data.
+        place: where the data lies now, if it was moved; it is written into the configuration.
 
     Raises:
         MissingInputError: no such run.
@@ -114,7 +128,9 @@ def resume_run(
         remove_litter(run_dir)
         if is_finished(run_dir):
             return None
-        runtime = choose_runtime(config.train)
+        if place is not None:
+            config = anchored(config.override({"data.source": place}))
+        runtime = machine_of(config, display.say)
         checkpoint = load_newest(run_dir, display.say)
         dataset = read(config, runtime, display, stop)
         require_same_data(run_dir, dataset)
@@ -124,6 +140,8 @@ def resume_run(
             require_same_run(checkpoint, training.checkpointer.facts)
             restore(training.state, checkpoint)
             training.history.extend(checkpoint.history)
+        if place is not None:
+            write_config(run_dir, config)
         state = training.state
         display.say(
             tr("going on after epoch {epoch}, step {step}", epoch=state.epoch, step=state.step)

@@ -128,6 +128,11 @@ def write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
     if dataset.skipped:
         lines = "".join(f"{fault.name}\t{fault.reason}\n" for fault in dataset.skipped)
         atomic_write(run_dir / SKIPPED_FILE, lines.encode())
+    write_config(run_dir, config)
+
+
+def write_config(run_dir: Path, config: RunConfig) -> None:
+    """Write the settings of a run, which repeat it."""
     atomic_write(run_dir / CONFIG_FILE, config.to_json().encode())
 
 

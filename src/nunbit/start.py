@@ -1,13 +1,14 @@
 """Where a training begins: the network, its first weights, and its first last layer."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from nunbit.config import RunConfig
+from nunbit.config import PRETRAINED, RunConfig
 from nunbit.data.loader import shrink
 from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
@@ -23,13 +24,12 @@ from nunbit.models.head import reset_head
 from nunbit.models.init import initialize
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
-from nunbit.runtime import Runtime, limited_threads, seeded
+from nunbit.runtime import Runtime, choose_runtime, limited_threads, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.zoo import load_pretrained
 
 PREPARE_PIXELS = 2000 * 32 * 32  # enough for second moments of patches: 500,000 of 2 x 2 pixels
 PREPARE_PICTURES = 200  # at least, of whatever size
-PRETRAINED = "pretrained"  # the word in `model.weights` for the zoo's own
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,16 @@ def resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
         threads=runtime.threads,
     )
     return replace(config, train=train)
+
+
+def machine_of(config: RunConfig, say: Callable[[str], None]) -> Runtime:
+    """Return the machine as a run used it, or as it is where that is not there any more."""
+    try:
+        return choose_runtime(config.train)
+    except UsageError as error:
+        runtime = choose_runtime(replace(config.train, device="auto", precision="fp32"))
+        say(tr("{error}; computing in {describe}", error=error, describe=runtime.describe()))
+        return runtime
 
 
 def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) -> HeadStart:

@@ -3,6 +3,7 @@
 In this order, and never anything else: where no weights can be had, one line says what to do.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def _fetch(entry: Entry, allow_download: bool) -> Path:
         try:
             _download(url, file)
             return file
-        except (OSError, RuntimeError) as error:  # no internet, or not the published file
+        except (OSError, RuntimeError, DataError) as error:  # no internet, or not the whole file
             why = tr(
                 "{url} cannot be fetched: {reason}",
                 url=url,
@@ -95,4 +96,11 @@ def _download(url: str, file: Path) -> None:
     make_folder(file.parent)
     digits = torch.hub.HASH_REGEX.search(file.name)
     shown = sys.stderr.isatty()
-    torch.hub.download_url_to_file(url, str(file), digits and digits[1], progress=shown)
+    # Torch does not notice a connection that was cut, and names of the hub hold no hash.
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        torch.hub.download_url_to_file(url, str(part), digits and digits[1], progress=shown)
+        read_weights(part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -86,16 +86,19 @@ def train(
 
 
 @command(examples=RESUME)
-def resume(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+def resume(
+    run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+) -> dict[str, Any]:
     """Go on with a training exactly where it stopped.
 
     Args:
         run: The run folder of a training that was stopped, killed or switched off.
+        data: Where its data lies now, if it was moved.
         output: How to answer.
     """
     from nunbit import api
 
-    result = api.resume(run, quiet=output.quiet)
+    result = api.resume(run, data=data, quiet=output.quiet)
     say(output, *result_lines(result))
     return result
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nunbit.config import RunConfig
+from nunbit.data.sources import anchored
 from nunbit.errors import CannotCreateError, UsageError, did_you_mean
 from nunbit.language import tr
 from nunbit.recipes import RECIPES, get_recipe
@@ -91,7 +92,7 @@ def _configure(label: str, source: str | None, settings: Mapping[str, Setting]) 
                 "'{word}' in '{label}' is no setting; write optim.lr=0.1", word=word, label=label
             )
         own[key.strip()] = value.strip()
-    return get_recipe(recipe, source).override({**settings, **own})
+    return anchored(get_recipe(recipe, source).override({**settings, **own}))
 
 
 # What decides which pictures are held out.
@@ -142,7 +143,10 @@ def require_own(folder: Path, runs: Sequence[PlannedRun]) -> None:
     if folder.exists() and not folder.is_dir():
         raise CannotCreateError("{folder} is a file; choose another --run-dir", folder=folder)
     for path in folder.iterdir() if folder.exists() else ():
-        is_runs = path.is_dir() and all(run.name.startswith("seed-") for run in path.iterdir())
+        # Names with a dot are the system's: a folder that was looked into on a Mac has one.
+        is_runs = path.is_dir() and all(
+            run.name.startswith(("seed-", ".")) for run in path.iterdir()
+        )
         if path.name not in OUTPUTS and not path.name.startswith(".") and not is_runs:
             raise CannotCreateError(
                 "{folder} holds {name}, which is not of a comparison; choose another --run-dir",

@@ -11,13 +11,13 @@ import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from nunbit.comparison.plan import PlannedRun
-from nunbit.errors import DataError, NunbitError
+from nunbit.errors import NunbitError
 from nunbit.signals import StopRequest
 
 POLL_SECONDS = 0.5
@@ -57,7 +57,7 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise DataError(
+            raise NunbitError(
                 "the process that trained {run_dir} died; see workers.log", run_dir=run.run_dir
             )
         answer = json.loads(line)
@@ -108,14 +108,16 @@ def _worker(log: Path, threads: int) -> Iterator[Worker]:
             yield Worker(process)
         finally:
             assert process.stdin is not None
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it died, and what it was sent is still here
+                process.stdin.close()
             process.wait()
 
 
 def _process(messages: IO[str], threads: int) -> "subprocess.Popen[str]":
     # A group of its own: Ctrl-C reaches the comparison alone, which then stops its workers.
     return subprocess.Popen(
-        [sys.executable, "-m", "nunbit.comparison.worker"],
+        # -P: a random.py in the current folder is not the library's.
+        [sys.executable, "-P", "-m", "nunbit.comparison.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=messages,

@@ -1,7 +1,10 @@
-"""One door to all data: a known name, a folder, a CSV file or parquet."""
+"""One door to all data: a known name, a folder, a CSV file or parquet; and where it lies."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
+from nunbit.config import PRETRAINED, RunConfig
 from nunbit.data.folder import open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
@@ -19,10 +22,12 @@ def open_source(spec: str, track: Track = untracked) -> Source:
     Raises:
         MissingInputError: neither a known name nor a path that exists.
         DataError: there, but not what nunbit can train on.
-        UsageError: the path is no text, which nothing that is written about it could name.
+        UsageError: the path is empty, or no text, which nothing that is written could name.
     """
     if spec in NAMED:
         return NAMED[spec](track)
+    if not spec:
+        raise UsageError("no data: its name is empty; give a known name or a path")
     if not is_text(spec):
         raise UsageError(
             "{path} is not in UTF-8; rename it, or give a link to it", path=printable(spec)
@@ -46,3 +51,42 @@ def open_source(spec: str, track: Track = untracked) -> Source:
             "{path} is a file; allowed: a folder of class folders, .csv or .parquet", path=path
         )
     return openers[path.suffix.lower()](path)
+
+
+def absolute(source: str) -> str:
+    """Return the absolute path of a data source that is one; a known name stays as it is."""
+    is_path = source not in NAMED and source and os.path.exists(source)
+    return os.path.abspath(source) if is_path else source
+
+
+def anchored(config: RunConfig) -> RunConfig:
+    """Return settings whose paths mean the same from any folder."""
+    data, model = config.data, config.model
+    source, overrides = absolute(data.source), absolute(data.overrides)
+    weights = model.weights if model.weights == PRETRAINED else absolute(model.weights)
+    return replace(
+        config,
+        data=replace(data, source=source, overrides=overrides),
+        model=replace(model, weights=weights),
+    )
+
+
+def refuse_inside(folder: Path, source: str, option: str) -> None:
+    """Refuse a folder to write into that lies inside the data, where it would become a class.
+
+    Args:
+        folder: where the results would be.
+        source: the data.
+        option: how another folder is asked for.
+
+    Raises:
+        UsageError: it does.
+    """
+    data = Path(source).expanduser()
+    inside = data.is_dir() and folder.resolve().is_relative_to(data.resolve())
+    if inside and source not in NAMED:
+        raise UsageError(
+            "{folder} would lie inside the data; choose another place with {option}",
+            folder=folder,
+            option=option,
+        )

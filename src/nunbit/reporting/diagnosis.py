@@ -9,10 +9,11 @@ import numpy as np
 from nunbit.data.decode import BadPictureError, Mode, decode, quiet_pillow
 from nunbit.data.overrides import write_overrides
 from nunbit.data.pictures import array_to_image
+from nunbit.data.sources import refuse_inside
 from nunbit.diagnosis.doctor import Diagnosis
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
-from nunbit.errors import CannotCreateError, UsageError
+from nunbit.errors import CannotCreateError
 from nunbit.reporting.gallery import SIDE, thumbnail
 from nunbit.reporting.render import embedded, render
 from nunbit.runtime import versions
@@ -80,11 +81,7 @@ def report_folder(spec: str, out: Path | None) -> Path:
         raise CannotCreateError(
             "{folder} exists and is not empty; choose another --out", folder=folder
         )
-    data = Path(spec).expanduser()
-    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
-        raise UsageError(
-            "the report would lie inside the data, in {folder}; choose another --out", folder=folder
-        )
+    refuse_inside(folder, spec, "--out")
     return folder
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from nunbit.data.pictures import ImageSet
 from nunbit.data.rows import batches
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
-from nunbit.errors import DataError, MissingInputError, UsageError
+from nunbit.errors import DataError, MissingInputError
 from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
 from nunbit.metrics import measure
@@ -30,7 +29,8 @@ from nunbit.runfolder import (
     read_result,
     require_same_data,
 )
-from nunbit.runtime import Runtime, choose_runtime
+from nunbit.runtime import Runtime
+from nunbit.start import machine_of
 from nunbit.training.loop import EpochResult
 
 
@@ -51,7 +51,7 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
                 "{run_dir} has not ended; go on with: nunbit resume {run_dir}", run_dir=run_dir
             )
         result, epochs = _records(run_dir)
-        classifier = _classifier(run_dir, _runtime(config, display))
+        classifier = _classifier(run_dir, machine_of(config, display.say))
         dataset = _dataset(run_dir, config, classifier, display)
         batch_size, names = config.eval.batch_size, dataset.class_names
         train_logits, _ = _logits(classifier, dataset.train, batch_size, display)
@@ -118,18 +118,6 @@ def _classifier(run_dir: Path, runtime: Runtime) -> Classifier:
     stored = load_classifier(run_dir)
     known = (stored.class_names, stored.preprocess, stored.card, runtime)
     return Classifier(stored.module, *known, decision=stored.decision)
-
-
-def _runtime(config: RunConfig, display: Display) -> Runtime:
-    """Return the machine as the training used it, or as it is where that is not there."""
-    try:
-        return choose_runtime(config.train)
-    except UsageError as error:
-        runtime = choose_runtime(replace(config.train, device="auto", precision="fp32"))
-        display.say(
-            tr("{error}; measuring in {describe}", error=error, describe=runtime.describe())
-        )
-        return runtime
 
 
 def _dataset(run_dir: Path, config: RunConfig, classifier: Classifier, display: Display) -> Dataset:
