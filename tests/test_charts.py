@@ -1,13 +1,17 @@
 """Figures of pages: where things stand on them, and that their numbers can be read."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from fake_runs import fake_comparison
-from nunbit.reporting import charts, dots
+from nunbit.data.pictures import ImageSet
+from nunbit.metrics import measure
+from nunbit.reporting import charts, dots, figures
 from nunbit.reporting.comparison import comparison_page
 from nunbit.reporting.render import JOINER, NB_HYPHEN, NBSP, glued
 from nunbit.reporting.slices import Slice
@@ -95,3 +99,26 @@ def test_slices_below_all_pictures_stand_out() -> None:
 )
 def test_numbers_of_messages_stay_whole(message: str, expected: str) -> None:
     assert glued(message) == expected
+
+
+def test_a_comparison_of_fitted_heads_has_no_losses(tmp_path: Path) -> None:
+    made = fake_comparison(tmp_path, {"a": 0.8, "b": 0.9})
+    rows = tuple(replace(row, epochs=0, losses=((), (), ())) for row in made.rows)
+    page = comparison_page(replace(made, rows=rows))
+    assert "Loss over the epochs" not in page
+    assert "Loss over the epochs" in comparison_page(made)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("names", [("고양이", "개"), ("x" * 200, "y" * 200), ("犬", "猫" * 80)])
+def test_figures_take_names_of_any_length_and_language(names: tuple[str, str]) -> None:
+    logits = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]])
+    labels = torch.tensor([0, 1, 1])
+    pixels = torch.zeros(3, 8, 8, 3, dtype=torch.uint8)
+    pictures = ImageSet(pixels, labels, ["a", "b", "c"], ["a", "b", "c"])
+    for figure in (
+        figures.confusion(measure(logits, labels, names)),
+        figures.mistakes(pictures, logits, names),
+    ):
+        assert figure is not None
+        assert figures.to_png(figure).startswith(b"\x89PNG")

@@ -5,7 +5,9 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,10 @@ from PIL import Image
 import nunbit
 from conftest import COLOURS, noisy_picture
 from nunbit.cli import main
+from nunbit.data.sources import open_source
 from nunbit.diagnosis import shortcuts
+from nunbit.diagnosis.doctor import _judged_rows
+from nunbit.diagnosis.examination import file_facts
 from nunbit.diagnosis.labels import _suspects
 from planting import found_by, plant, with_border
 
@@ -266,6 +271,91 @@ def test_known_sets_are_looked_at_too(tmp_path: Path) -> None:
     assert (report["images"], report["classes"], report["exit_code"]) == (1797, 10, 0)
     assert "near-duplicates" not in kinds(report), "digits look alike without being copies"
     assert not [cue for cue in report["cues"] if cue["is_shortcut"]]
+
+
+def test_a_folder_without_one_picture_is_diagnosed(photos: Path) -> None:
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    report = diagnosed(photos)
+    assert report["exit_code"] == 65
+    assert kinds(report)["unreadable"] == "error"
+    assert (report["images"], report["readable"]) == (72, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "fixes"),
+    [
+        (["red/000.jpg,red", "red/000.jpg,red"], "exact-duplicates", []),
+        (["red/000.jpg,red,train", "red/000.jpg,red,test"], "leak", []),
+        (["red/000.jpg,red", "red/000.jpg,blue"], "conflicting-labels", ["red/000.jpg"]),
+    ],
+)
+def test_a_file_in_two_lines_of_a_table_is_proposed_once_or_kept(
+    photos: Path, lines: list[str], kind: str, fixes: list[str]
+) -> None:
+    is_split = lines[0].endswith("train")
+    rows = ["path,label,split" if is_split else "path,label", *lines]
+    for path in sorted(photos.rglob("*.jpg")):
+        if (name := str(path.relative_to(photos))) != "red/000.jpg":
+            parts = ("train", "test") if is_split and path.stem in ("001", "002") else ("train",)
+            place = f",{parts[int(path.stem == '002') % len(parts)]}" if is_split else ""
+            rows.append(f"{name},{path.parent.name}{place}")
+    (photos / "table.csv").write_text("\n".join(rows))
+    diagnosis = nunbit.doctor(photos / "table.csv", features="none", quiet=True)
+    assert kind in kinds(diagnosis.to_dict())
+    assert [fix.path for fix in diagnosis.fixes] == fixes
+
+
+def test_a_class_of_one_burst_is_not_judged(photos: Path) -> None:
+    (photos / "burst").mkdir()
+    for i in range(8):
+        photograph((200, 200, 60), 5000).save(photos / "burst" / f"{i}.jpg", quality=95 - 3 * i)
+    diagnosis = nunbit.doctor(photos, features="basic", quiet=True)
+    assert diagnosis.judgement is not None
+    assert diagnosis.judgement.count == 72
+    names = diagnosis.pictures.names
+    assert not [s for s in diagnosis.judgement.suspects if names[s.position].startswith("burst")]
+
+
+def test_rare_classes_that_a_sample_nearly_misses_are_not_judged() -> None:
+    labels = np.repeat([0, 1, 2], [6000, 6000, 6])
+    pictures = SimpleNamespace(labels=labels, readable=np.arange(len(labels)))
+    rows = _judged_rows(pictures, 1200)
+    assert np.bincount(labels[rows], minlength=3)[2] == 0
+    assert len(rows) >= 1195
+    assert np.bincount(labels[_judged_rows(pictures, 0)])[2] == 6
+
+
+def test_the_next_command_can_be_pasted(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copy(photos / "red" / "000.jpg", photos / "red" / "copy.jpg")
+    photos.rename(tmp_path / "my photos")
+    assert main(["doctor", "my photos", "--features", "none"]) == 0
+    command = "nunbit train --data 'my photos' --overrides 'doctor/my photos/fixes.csv'"
+    assert command in capsys.readouterr().out
+    page = (tmp_path / "doctor" / "my photos" / "report.html").read_text()
+    assert command.replace("'", "&#39;") in page
+    published = replace(open_source("my photos"), is_published=True)
+    monkeypatch.setattr("nunbit.api.open_source", lambda *_: published)
+    assert nunbit.doctor("my photos", features="none", out="o", quiet=True).fixes == ()
+
+
+def test_telephones_and_cut_animations_are_no_fault(tmp_path: Path) -> None:
+    first, second = photograph((9, 9, 9), 1), photograph((9, 9, 9), 2)
+    first.save(tmp_path / "p.jpg", "MPO", save_all=True, append_images=[second])
+    facts = file_facts(tmp_path / "p.jpg")
+    assert facts is not None
+    assert (facts.kind, facts.num_frames) == ("JPEG", 1)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    whole = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(whole[: len(whole) * 3 // 4])
+    facts = file_facts(tmp_path / "a.gif")
+    assert facts is not None
+    assert facts.kind == "GIF"
 
 
 def test_odds_make_a_suspect() -> None:

@@ -241,6 +241,44 @@ def test_grad_cam_needs_maps_near_the_end() -> None:
         cam_layer(net, trace(net, picture()), "conv3")
 
 
+def test_units_of_maps_of_one_pixel_are_channels() -> None:
+    torch.manual_seed(0)
+    squeeze = (nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 7, 1), nn.ReLU())
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), *squeeze, nn.Flatten(), nn.Linear(7, 2)).eval()
+    with torch.no_grad():
+        model[2].bias[:3] = -1e6
+    found = {
+        step.operation.label: statistics
+        for step, statistics in zip(
+            trace(model, picture()).steps, measure_layers(model, picture(), [0]), strict=True
+        )
+    }
+    assert found["ReLU"].units == 7
+    assert 3 <= (found["ReLU"].dead or 0) <= 7
+
+
+def test_maps_whose_channels_are_last_are_not_taken_for_grad_cam() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.LayerNorm(6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.conv(x).permute(0, 2, 3, 1))
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.head = Last(), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.last(x).mean((1, 2)))
+
+    model = Whole().eval()
+    assert cam_layer(model, trace(model, picture()), None).name in ("last.conv", "")
+    assert "last" not in [name for name, _ in trace(model, picture()).map_layers]
+
+
 def test_dead_units_are_counted() -> None:
     conv = nn.Conv2d(3, 6, 3, padding=1)
     nn.init.zeros_(conv.bias)
@@ -304,6 +342,27 @@ def test_a_run_is_explained(tmp_path: Path) -> None:
     assert "prefers-color-scheme" in page
     again = nunbit.explain("r", "a.png", quiet=True)
     assert again.folder == Path("r-explained-2"), "nothing is overwritten"
+
+
+def test_a_folder_of_pictures_is_read_as_far_as_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nunbit.explaining.subject.MAX_MEASURED", 3)
+    save_run("run", "cnn")
+    Path("holiday").mkdir()
+    for i in range(3):
+        noisy_picture((90, 90, 90), i, (8, 8)).save(f"holiday/{i}.png")
+    Path("holiday/4.png").write_bytes(b"broken, and behind what is shown")
+    found = nunbit.explain("run", "holiday", quiet=True)
+    page = found.page.read_text()
+    assert "measured on 3 pictures" in page
+    assert re.search(r"\b4 pictures", page)
+
+
+def test_the_current_folder_may_be_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_run("run", "cnn")
+    monkeypatch.chdir("run")
+    assert nunbit.explain(".", quiet=True).folder.resolve() == tmp_path / "run-explained"
 
 
 def test_a_fully_connected_run_says_that_grad_cam_is_missing(

@@ -60,6 +60,6 @@ def doctor(
         say(
             output,
             tr("next:   read {path}, delete what is wrong in it, then", path=fixes),
-            f"        nunbit train --data {data} --overrides {fixes}",
+            f"        {diagnosis.next_command}",
         )
     return result

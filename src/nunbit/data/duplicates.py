@@ -77,6 +77,8 @@ def near_pairs(images: Images) -> Ints:
     Args:
         images: uint8 (N, H, W, C), C 1 or 3.
     """
+    if len(images) < 2:
+        return np.empty((0, 2), dtype=np.int64)
     small_NTTC, cells_NGG = _shrink(images)
     centred = small_NTTC - small_NTTC.mean(axis=(1, 2), keepdims=True)
     norms = np.linalg.norm(centred.reshape(len(images), -1), axis=1)

@@ -1,5 +1,6 @@
 """One diagnosis from a source to findings and proposals; it reads and never writes."""
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ class Diagnosis:
         has_errors = any(finding.severity == "error" for finding in self.findings)
         return DataError.exit_code if has_errors else 0
 
+    @property
+    def next_command(self) -> str:
+        """The command that trains with the proposals; empty without any."""
+        if self.fixes_file is None:
+            return ""
+        words = ["--data", self.pictures.source.spec, "--overrides", str(self.fixes_file)]
+        return shlex.join(["nunbit", "train", *words])
+
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as `nunbit doctor --json` prints it."""
         severities = [finding.severity for finding in self.findings]
@@ -71,6 +80,7 @@ class Diagnosis:
             "seconds": round(self.seconds, 1),
             "report": None if self.report is None else str(self.report),
             "fixes_file": None if self.fixes_file is None else str(self.fixes_file),
+            "next_command": self.next_command or None,
             "exit_code": self.exit_code,
         }
 
@@ -121,7 +131,8 @@ def diagnose(
         cues=tuple(cues),
         judgement=judgement,
         labels_note=note,
-        fixes=tuple(propose_fixes(pictures, findings, judgement)),
+        # Published sets are measured on by others, so that no table may change them.
+        fixes=() if source.is_published else tuple(propose_fixes(pictures, findings, judgement)),
         seconds=time.monotonic() - started,
     )
 
@@ -129,12 +140,17 @@ def diagnose(
 def _judged_rows(pictures: Examination, sample: int) -> Ints:
     """Return which readable pictures are judged: of classes with enough, evenly spread."""
     labels = pictures.labels[pictures.readable]
-    counts = np.bincount(labels, minlength=len(pictures.source.class_names))
+    rows = _of_large_classes(np.arange(len(labels)), labels)
+    if 0 < sample < len(rows):  # rare classes may have too few in it
+        rows = _of_large_classes(rows[np.arange(sample) * len(rows) // sample], labels)
+    return rows
+
+
+def _of_large_classes(rows: Ints, labels: Ints) -> Ints:
+    """Return the rows whose classes have one in each fold, none if such a class is alone."""
+    counts = np.bincount(labels[rows], minlength=1)
     enough = np.flatnonzero(counts >= FOLDS)
-    if len(enough) < 2:
-        return np.empty(0, dtype=np.int64)
-    rows = np.flatnonzero(np.isin(labels, enough))
-    return rows[np.arange(sample) * len(rows) // sample] if 0 < sample < len(rows) else rows
+    return rows[np.isin(labels[rows], enough)] if len(enough) > 1 else rows[:0]
 
 
 def _labels_note(features: Features, judgement: Judgement | None, judged: int, count: int) -> str:

@@ -135,16 +135,32 @@ def file_facts(item: Item) -> FileFacts | None:
         ) as image:
             return FileFacts(
                 num_bytes=num_bytes,
-                kind=image.format or "",
+                kind="JPEG" if image.format == "MPO" else image.format or "",
                 mode=image.mode,
                 width=image.width,
                 height=image.height,
                 jpeg_quality=_jpeg_quality(image),
-                is_turned=image.getexif().get(ORIENTATION, 1) != 1,
-                num_frames=getattr(image, "n_frames", 1),
+                is_turned=_is_turned(image),
+                num_frames=_frames(image),
             )
     except (*PILLOW_ERRORS, Image.DecompressionBombError):
         return None
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Return whether EXIF asks for turning; damaged EXIF asks for nothing."""
+    try:
+        return bool(image.getexif().get(ORIENTATION, 1) != 1)
+    except PILLOW_ERRORS:
+        return False
+
+
+def _frames(image: Image.Image) -> int:
+    """Return the frames of an animation; the further pictures of a telephone's JPEG are none."""
+    try:
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except PILLOW_ERRORS:  # cut off after the first
+        return 1
 
 
 def _jpeg_quality(image: Image.Image) -> int:

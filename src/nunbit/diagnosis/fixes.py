@@ -15,15 +15,16 @@ HELD_OUT = ("test", "val")
 def propose_fixes(
     pictures: Examination, findings: Sequence[Finding], judgement: Judgement | None
 ) -> list[Override]:
-    """Return at most one proposal per picture; certain faults come before probable ones.
+    """Return at most one proposal per name; certain faults come before probable ones.
 
-    Of copies, the first that is held out is kept, else the first. Pictures that look alike within
-    one part are left alone: a burst may be wanted. Where one picture has two labels, all go.
+    A table names a file, so that nothing is proposed where only another line of it would go. Of
+    copies, the first that is held out is kept, else the first. Pictures that look alike within one
+    part are left alone: a burst may be wanted. Where one picture has two labels, all go.
     """
-    chosen: dict[int, Override] = {}
+    chosen: dict[str, Override] = {}
     for finding in findings:
         for i, reason in _dropped(pictures, finding):
-            chosen.setdefault(i, Override(pictures.names[i], "drop", "", reason))
+            chosen.setdefault(pictures.names[i], Override(pictures.names[i], "drop", "", reason))
     for suspect in judgement.suspects if judgement else ():
         if suspect.other >= SURE:
             name = pictures.source.class_names[suspect.proposed]
@@ -34,7 +35,7 @@ def propose_fixes(
                 own=suspect.own,
             )
             row = Override(pictures.names[suspect.position], "relabel", name, reason)
-            chosen.setdefault(suspect.position, row)
+            chosen.setdefault(row.path, row)
     return list(chosen.values())
 
 
@@ -47,13 +48,12 @@ def _dropped(pictures: Examination, finding: Finding) -> Iterator[tuple[int, str
     for group in finding.groups:
         held_out = [i for i in group if pictures.parts[i] in HELD_OUT]
         kept = (held_out or list(group))[0]
+        others = [i for i in group if pictures.names[i] != pictures.names[kept]]
         if finding.kind == "conflicting-labels":
             labels = " and ".join(sorted({pictures.describe(i)["label"] for i in group}))
             yield from ((i, tr("the same picture is in {labels}", labels=labels)) for i in group)
         elif finding.kind in ("exact-duplicates", "leak"):
-            yield from (
-                (i, tr("the same as {name}", name=pictures.names[kept])) for i in group if i != kept
-            )
+            yield from ((i, tr("the same as {name}", name=pictures.names[kept])) for i in others)
         elif finding.kind == "near-leak":
-            trained = (i for i in group if i not in held_out)
+            trained = (i for i in others if i not in held_out)
             yield from ((i, tr("looks like {name}", name=pictures.names[kept])) for i in trained)

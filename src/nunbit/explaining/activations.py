@@ -62,7 +62,8 @@ class _Total:
             mean=mean,
             std=max(0.0, self.squares / self.count - mean**2) ** 0.5,
             zeros=self.zeros / self.count,
-            units=self.step.shape[0] if self.step.is_map else self.step.shape[-1],
+            # Channels, also of maps of one pixel, or what a linear layer gives.
+            units=self.step.shape[0] if len(self.step.shape) == 3 else self.step.shape[-1],
             dead=None if self.awake is None else int((~self.awake).sum()),
             gradient=fmean(self.gradients) if self.gradients else None,
         )

@@ -28,6 +28,7 @@ MAX_MEASURED = 64  # pictures for the statistics of the layers
 def draw_pictures(
     classifier: Classifier,
     named: Sequence[tuple[str, drawing.Pixels]],
+    count: int,
     title: str,
     layer: str | None,
     track: Track,
@@ -36,7 +37,8 @@ def draw_pictures(
 
     Args:
         classifier: in eval mode.
-        named: names and uint8 (H, W, C) as `Preprocess.to_pixels` gives them.
+        named: names and uint8 (H, W, C) as `Preprocess.to_pixels` gives them, up to `MAX_MEASURED`.
+        count: how many pictures there are.
         title: of the page: the run's name.
         layer: the module for Grad-CAM; None for the last one that gives maps.
         track: shows progress, (items, total, label) -> items.
@@ -53,7 +55,7 @@ def draw_pictures(
             files, page = portray(classifier, subject, cam, track)
             drawn.files.update(files)
             said.append(page)
-        measured = _measure(model, subjects[:MAX_MEASURED])
+        measured = _measure(model, subjects)
     numbers = numbers_of(model, found)
     name = classifier.card.get("model", {}).get("name", "network")
     drawn.facts = {
@@ -67,8 +69,7 @@ def draw_pictures(
     _add_network(
         drawn, found, first_weight(model, found), title=title, name=name, numbers=numbers, cam=cam,
         recipe=classifier.card.get("recipe"), source=_source(classifier), pages=said,
-        rows=layer_rows(found, measured), count_pictures=len(subjects),
-        measured=min(len(subjects), MAX_MEASURED),
+        rows=layer_rows(found, measured), count_pictures=count, measured=len(subjects),
     )  # fmt: skip  # what the page shows
     return drawn
 

@@ -17,7 +17,7 @@ from nunbit.explaining.convolution import draw_convolution
 from nunbit.explaining.explanation import Drawn, Explanation, claim_folder, write
 from nunbit.explaining.network import draw_architecture
 from nunbit.explaining.parameters import draw_linear
-from nunbit.explaining.pictures import draw_pictures
+from nunbit.explaining.pictures import MAX_MEASURED, draw_pictures
 from nunbit.language import tr
 from nunbit.modelfile import load_classifier
 from nunbit.models.registry import build_model, list_models
@@ -81,7 +81,8 @@ def explain_subject(
     if name in LESSONS:
         default, draw = Path(f"explain-{name.replace('/', '-')}"), _lesson
     elif _is_run(path):
-        default, draw = path.with_name(f"{path.stem}-explained"), _run
+        beside = path if path.name not in ("", "..") else path.resolve()
+        default, draw = beside.with_name(f"{beside.stem}-explained"), _run
     elif name in known or ":" in name:
         default, draw = Path(f"explain-{name.replace(':', '-')}"), _network
     elif path.exists():
@@ -103,13 +104,14 @@ def _run(name: str, images: Sequence[Picture], options: Options, track: Track) -
     options.refuse(tr("a run, which knows its network"), "classes", "settings")
     classifier = load_classifier(name)
     p = classifier.preprocess
+    given = _named(images)
     with quiet_pillow():
         named = [
             (found, p.to_pixels(_opened(found, picture, p.mode, p.near_side)))
-            for found, picture in _named(images)
+            for found, picture in given[:MAX_MEASURED]
         ]
     title = Path(name).resolve().name
-    return draw_pictures(classifier, named, title, options.layer, track)
+    return draw_pictures(classifier, named, len(given), title, options.layer, track)
 
 
 def _network(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:

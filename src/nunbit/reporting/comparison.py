@@ -57,7 +57,7 @@ def comparison_page(comparison: Comparison) -> str:
         rows=rows,
         names=[(row.recipe, charts.tone(i)) for i, row in enumerate(rows)],
         track=charts.track(rows, comparison.test.chance),
-        loss_lines=charts.loss_lines(rows),
+        loss_lines=[line for line in charts.loss_lines(rows) if line.points],  # fitted heads
         cost_chart=charts.cost_chart,
         has_texts=any(row.text for row in rows),
         versions=versions(),

@@ -1,13 +1,17 @@
 """The pictures of a run: curves, confusion matrix, and the most confident mistakes."""
 
 import io
+import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager, rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from rich.cells import cell_len, set_cell_size
 from torch import Tensor
 
 from nunbit.data.pictures import ImageSet
@@ -17,14 +21,36 @@ from nunbit.training.loop import EpochResult
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
 DPI = 110  # screen resolution; a page of three figures stays well below 1 MB
 MAX_LABELLED = 30  # classes whose names and counts still fit a confusion matrix
+LONGEST_NAME = 24  # columns of a class beside a confusion matrix; Chinese letters take two
+CJK_FONTS = (
+    "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans KR", "NanumGothic", "Malgun Gothic",
+    "Apple SD Gothic Neo", "Droid Sans Fallback",
+)  # fmt: skip
 SHEET = (3, 6)  # rows and columns of the sheet of mistakes
 
 
 def to_png(figure: Figure) -> bytes:
     """Return a figure as the bytes of a PNG file."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
+    with rc_context(), warnings.catch_warnings():
+        rcParams["font.sans-serif"] = [*rcParams["font.sans-serif"], *_cjk_fonts()]
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box says it as well
+        figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
     return stream.getvalue()
+
+
+@lru_cache
+def _cjk_fonts() -> tuple[str, ...]:
+    """Return the installed fonts that have the letters which matplotlib's own lacks."""
+    installed = set(font_manager.get_font_names())
+    return tuple(name for name in CJK_FONTS if name in installed)
+
+
+def short(name: str) -> str:
+    """Return a name that leaves room for the figure."""
+    if cell_len(name) <= LONGEST_NAME:
+        return name
+    return f"{set_cell_size(name, LONGEST_NAME - 1).rstrip()}…"
 
 
 def curves(epochs: Sequence[EpochResult], kept_epoch: int) -> Figure:
@@ -55,7 +81,7 @@ def curves(epochs: Sequence[EpochResult], kept_epoch: int) -> Figure:
 def confusion(metrics: Metrics) -> Figure:
     """Draw the confusion matrix: colour is the share of the true class, numbers are pictures."""
     counts = np.array(metrics.confusion)
-    labels = [row.label for row in metrics.per_class]
+    labels = [short(row.label) for row in metrics.per_class]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = min(10.0, 2.2 + 0.5 * len(labels))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
@@ -101,8 +127,8 @@ def mistakes(pictures: ImageSet, logits_NK: Tensor, class_names: Sequence[str]) 
         image = pictures.images[i].numpy()
         grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
         axes.imshow(image.squeeze(), **(grey if image.shape[2] == 1 else {}))
-        said = f"{class_names[int(predicted_N[i])]} {sure_N[i]:.0%}"
-        title = f"{said}\nis {class_names[int(pictures.labels[i])]}"
+        said = f"{short(class_names[int(predicted_N[i])])} {sure_N[i]:.0%}"
+        title = f"{said}\nis {short(class_names[int(pictures.labels[i])])}"
         axes.set_title(title, fontsize=8, parse_math=False)
     return figure
 
