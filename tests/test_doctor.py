@@ -313,6 +313,7 @@ def test_a_class_of_one_burst_is_not_judged(photos: Path) -> None:
     diagnosis = nunbit.doctor(photos, features="basic", quiet=True)
     assert diagnosis.judgement is not None
     assert diagnosis.judgement.count == 72
+    assert "labels of 72 of 80 pictures were judged" in diagnosis.labels_note
     names = diagnosis.pictures.names
     assert not [s for s in diagnosis.judgement.suspects if names[s.position].startswith("burst")]
 
@@ -339,6 +340,10 @@ def test_the_next_command_can_be_pasted(
     assert command in capsys.readouterr().out
     page = (tmp_path / "doctor" / "my photos" / "report.html").read_text()
     assert command.replace("'", "&#39;") in page
+    (tmp_path / "my photos").rename(tmp_path / "digits")
+    assert main(["doctor", "./digits", "--features", "none"]) == 0
+    assert "--data ./digits --overrides" in capsys.readouterr().out
+    (tmp_path / "digits").rename(tmp_path / "my photos")
     published = replace(open_source("my photos"), is_published=True)
     monkeypatch.setattr("nunbit.api.open_source", lambda *_: published)
     assert nunbit.doctor("my photos", features="none", out="o", quiet=True).fixes == ()

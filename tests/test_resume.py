@@ -132,11 +132,18 @@ def test_a_run_goes_on_where_its_device_is_gone(
     begun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = RunConfig.from_json((begun / "config.json").read_text())
-    begun_elsewhere = config.override({"train.device": "cuda:7"})
+    begun_elsewhere = config.override({"train.device": "cuda:7"})  # where it was fp32 too
     (begun / "config.json").write_text(begun_elsewhere.to_json())
     assert main(["resume", str(begun)]) == 0
     assert "'cuda:7', which cannot be used" in (said := capsys.readouterr().err)
     assert "computing in fp32" in said
+    card = load_tensors(begun / "model.safetensors")[1]
+    assert (card["config"]["train"]["device"], card["config"]["train"]["precision"]) == (
+        "cpu",
+        "fp32",
+    )
+    assert main(["resume", str(begun), "--data", "elsewhere"]) == 2
+    assert "ended already; measure it with evaluate --data" in capsys.readouterr().err
 
 
 def test_a_disk_without_locks_is_not_in_use(
@@ -146,11 +153,9 @@ def test_a_disk_without_locks_is_not_in_use(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "lockf", no_locks)
-    with (
-        pytest.raises(CannotCreateError, match="cannot be locked: No locks available"),
-        locked(tmp_path),
-    ):
-        pass
+    with pytest.raises(CannotCreateError, match="cannot be locked: No locks available"):
+        nunbit.train(run_dir=tmp_path / "runs" / "r", quiet=True)
+    assert not (tmp_path / "runs").exists(), "nothing is left behind"
 
 
 def test_a_moved_run_says_where_it_is(begun: Path, tmp_path: Path) -> None:

@@ -285,6 +285,24 @@ def test_training_data_is_known_wherever_it_lies(
     assert other.n == 61, "other data is measured whole"
 
 
+def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(
+    colours: Path, quick: RunConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "fixes.csv").write_text("path,action,label,reason\nred/000.png,drop,,blurred\n")
+    settings = {"data__overrides": tmp_path / "fixes.csv", "size": 16, "epochs": 1}
+    nunbit.train(quick, data=colours, run_dir=tmp_path / "r", quiet=True, **settings)
+    before = nunbit.evaluate(tmp_path / "r", quiet=True)
+    shutil.copytree(colours, tmp_path / "copy")
+    after = nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True)
+    assert (after.n, after.loss) == (before.n, before.loss)
+    (tmp_path / "fixes.csv").unlink()
+    with pytest.raises(MissingInputError, match="no table of overrides"):
+        nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True)
+    shutil.rmtree(tmp_path / "copy" / "red")
+    write_classes(tmp_path / "copy", 2, first_seed=900)
+    assert nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True).n == 42
+
+
 @pytest.mark.parametrize("verb", ["train", "finetune", "compare"])
 def test_results_never_lie_inside_the_data(
     verb: str, colours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

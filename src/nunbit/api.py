@@ -180,6 +180,10 @@ def resume(
     place = None if data is None else str(data)
     finished = resume_run(folder, display, write_report, place=place)
     if finished is None:
+        if data is not None:
+            raise UsageError(
+                "{folder} ended already; measure it with evaluate --data", folder=folder
+            )
         display.say(tr("{folder} ended already; nothing to do", folder=folder))
         # The folder may have been moved since it wrote where it was.
         moved = {"run_dir": str(folder), "model_file": str(folder / MODEL_FILE)}

@@ -24,7 +24,7 @@ from nunbit.data.rows import Images
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
 from nunbit.decision import Decision
-from nunbit.errors import DataError, NunbitError, UsageError
+from nunbit.errors import DataError, UsageError
 from nunbit.evaluation import Outputs, Views, collect_logits, collect_outputs
 from nunbit.metrics import ANSWERED, Metrics, measure
 from nunbit.prediction import Prediction, predicted
@@ -208,7 +208,8 @@ class Classifier:
             batch_size: pictures per forward pass.
 
         Raises:
-            MissingInputError: the data is not there.
+            MissingInputError: the data is not there, or the table that corrected the training's,
+                without which nobody can tell whether this is the same.
             UsageError: no data is given, and the model does not say what it was trained on.
             DataError: classes that the model does not know, unreadable pictures, or training data
                 that has changed since.
@@ -227,18 +228,26 @@ class Classifier:
                 raise DataError(
                     "{spec} has changed since the training: its test part is unknown", spec=spec
                 )
-        elif config and "test" not in source.parts and source.class_names == self.class_names:
-            with suppress(NunbitError):  # of other data; `read` says what is wrong with it
+        elif config and self._may_be_own(source, config):
+            with suppress(DataError):  # of other data; `read` says what is wrong with it
                 images = self._held_out(source, config, track)
         images = images or self.read(source, track)
         outputs, verdicts = self.outputs(images.images, batch_size)
         return measure(outputs.logits, images.labels, self.class_names, verdicts)
 
+    def _may_be_own(self, source: Source, config: RunConfig) -> bool:
+        """Return whether a source may be the training's data, and its test part not as it lies."""
+        is_whole = "test" in source.parts and not (config.data.overrides or config.data.skip_bad)
+        measured = (self.card.get("metrics") or {}).values()
+        least = sum(part["n"] for part in measured)
+        is_large = sum(map(len, source.parts.values())) >= least
+        return not is_whole and is_large and source.class_names == self.class_names
+
     def _held_out(self, source: Source, config: RunConfig, track: Track) -> ImageSet | None:
         """Return the test part of the training's data, wherever it lies now; None of other data."""
         threads = self.runtime.threads
         dataset = open_dataset(source, config.data, threads, track, self.preprocess)
-        is_own = dataset.fingerprint == self.card["data"]["fingerprint"]
+        is_own = dataset.fingerprint == (self.card.get("data") or {}).get("fingerprint")
         return dataset.test if is_own else None
 
     def read(self, source: Source, track: Track) -> ImageSet:

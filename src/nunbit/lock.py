@@ -57,6 +57,8 @@ def _open_locked(path: Path, folder: Path) -> int:
             text = os.pread(handle, 1000, 0)
             os.close(handle)
             if error.errno not in (errno.EACCES, errno.EAGAIN):  # no locks here, as on some NFS
+                if not text:
+                    path.unlink(missing_ok=True)
                 raise CannotCreateError(
                     "{folder} cannot be locked: {strerror}; choose a folder on another disk",
                     folder=folder,

@@ -334,8 +334,8 @@ def _best_start(head: HeadStart, training: _Training) -> Best | None:
 
 
 def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:
-    """Return what travels with the weights."""
-    config, origin = training.config, training.start.origin
+    """Return what travels with the weights, with the device and precision that computed them."""
+    config, origin = resolved(training.config, training.runtime), training.start.origin
     return {
         **({"pretrained": origin} if origin else {}),
         "recipe": config.recipe,

@@ -57,12 +57,16 @@ def claim_new(run_dir: Path) -> Iterator[None]:
     make_folder(run_dir)
     if not (run_dir / LOCK_FILE).exists():  # a folder of the user's gets no lock file
         _require_unborn(run_dir)
-    with locked(run_dir):
-        _require_unborn(run_dir)
-        try:
-            yield
-        finally:
-            _remove_if_untouched(run_dir, missing)
+    try:
+        with locked(run_dir):
+            _require_unborn(run_dir)
+            try:
+                yield
+            finally:
+                _remove_if_untouched(run_dir, missing)
+    except CannotCreateError:  # also where nothing can be locked
+        _remove_empty(run_dir, missing)
+        raise
 
 
 def _require_unborn(run_dir: Path) -> None:
@@ -85,7 +89,12 @@ def _remove_if_untouched(run_dir: Path, created: Sequence[Path]) -> None:
     if [path.name for path in run_dir.iterdir()] != [LOCK_FILE]:
         return
     (run_dir / LOCK_FILE).unlink()
-    for folder in created:  # innermost first
+    _remove_empty(run_dir, created)
+
+
+def _remove_empty(run_dir: Path, created: Sequence[Path]) -> None:
+    """Remove the folders that were made for a run, as far as they hold nothing."""
+    for folder in created if run_dir in created else ():  # innermost first
         try:
             folder.rmdir()
         except OSError:

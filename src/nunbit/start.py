@@ -24,7 +24,7 @@ from nunbit.models.head import reset_head
 from nunbit.models.init import initialize
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
-from nunbit.runtime import Runtime, choose_runtime, limited_threads, seeded
+from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.zoo import load_pretrained
 
@@ -176,6 +176,8 @@ def machine_of(config: RunConfig, say: Callable[[str], None]) -> Runtime:
         return choose_runtime(config.train)
     except UsageError as error:
         runtime = choose_runtime(replace(config.train, device="auto", precision="fp32"))
+        if config.train.precision == "bf16" and multiplies_bf16(runtime.device):
+            runtime = replace(runtime, precision="bf16")
         say(tr("{error}; computing in {describe}", error=error, describe=runtime.describe()))
         return runtime
 

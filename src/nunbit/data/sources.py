@@ -83,7 +83,8 @@ def refuse_inside(folder: Path, source: str, option: str) -> None:
         UsageError: it does.
     """
     data = Path(source).expanduser()
-    inside = data.is_dir() and folder.resolve().is_relative_to(data.resolve())
+    # os.path: what cannot be looked into is refused where it is opened.
+    inside = os.path.isdir(data) and folder.resolve().is_relative_to(data.resolve())
     if inside and source not in NAMED:
         raise UsageError(
             "{folder} would lie inside the data; choose another place with {option}",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nunbit.data.named import NAMED
 from nunbit.data.overrides import Override
 from nunbit.data.pictures import Source, Track
 from nunbit.diagnosis.classes import check_classes
@@ -60,7 +61,10 @@ class Diagnosis:
         """The command that trains with the proposals; empty without any."""
         if self.fixes_file is None:
             return ""
-        words = ["--data", self.pictures.source.spec, "--overrides", str(self.fixes_file)]
+        spec = self.pictures.source.spec
+        # For a known set nothing is proposed, so that this is a folder of its name.
+        data = f"./{spec}" if spec in NAMED else spec
+        words = ["--data", data, "--overrides", str(self.fixes_file)]
         return shlex.join(["nunbit", "train", *words])
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def diagnose(
     elif choice != "none":
         features = compute_features(pictures.images[rows], choice, runtime, track)
         judgement = judge_labels(pictures, pictures.readable[rows], folds, features)
-        note = _labels_note(features, judgement, len(rows), len(pictures.readable))
+        note = _labels_note(features, judgement, len(pictures.readable))
     findings = [
         *check_files(pictures),
         *check_classes(pictures),
@@ -153,7 +157,7 @@ def _of_large_classes(rows: Ints, labels: Ints) -> Ints:
     return rows[np.isin(labels[rows], enough)] if len(enough) > 1 else rows[:0]
 
 
-def _labels_note(features: Features, judgement: Judgement | None, judged: int, count: int) -> str:
+def _labels_note(features: Features, judgement: Judgement | None, count: int) -> str:
     """Say how labels were judged, or why not."""
     if judgement is None:
         return tr(
@@ -161,8 +165,8 @@ def _labels_note(features: Features, judgement: Judgement | None, judged: int, c
         )
     which = (
         tr("all readable pictures")
-        if judged == count
-        else tr("{judged:,} of {count:,} pictures", judged=judged, count=count)
+        if judgement.count == count
+        else tr("{judged:,} of {count:,} pictures", judged=judgement.count, count=count)
     )
     return tr(
         "labels of {which} were judged by {name}, right for {accuracy:.1%} (mean over classes)",

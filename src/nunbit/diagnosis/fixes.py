@@ -17,7 +17,7 @@ def propose_fixes(
 ) -> list[Override]:
     """Return at most one proposal per name; certain faults come before probable ones.
 
-    A table names a file, so that nothing is proposed where only another line of it would go. Of
+    A table names a file, so that copies that are only further lines of it are left alone. Of
     copies, the first that is held out is kept, else the first. Pictures that look alike within one
     part are left alone: a burst may be wanted. Where one picture has two labels, all go.
     """

@@ -83,8 +83,10 @@ def refuse_epochs(config: RunConfig, given: Mapping[str, Setting], wish: Strateg
     Raises:
         UsageError: there is one, and not all layers are asked for; or it is 0, and they are.
     """
-    if "train.epochs" in given and (wish != "full" or not config.train.epochs):
+    if "train.epochs" in given and wish != "full":
         raise UsageError("train.epochs follows from the budget; give it with --strategy full only")
+    if "train.epochs" in given and not config.train.epochs:
+        raise UsageError("train.epochs is 0; all layers need 1 or more, or write --strategy head")
 
 
 def choose_strategy(
