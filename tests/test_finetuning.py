@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -293,6 +294,17 @@ def test_a_network_for_one_size_gets_that_size_or_says_so(colours: Path, tmp_pat
             data=colours, model=name, model__weights=str(file), data__size=96, quiet=True,
             run_dir=tmp_path / "run",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["densenet121", "vit_b_32", "resnet18"])
+def test_deeper_blocks_take_smaller_steps_whatever_their_names(name: str) -> None:
+    model = torchvision.models.get_model(name)
+    optimizer = build_optimizer(model, OptimConfig(name="adamw", layer_decay=0.75))
+    scales = sorted({group["lr_scale"] for group in optimizer.param_groups}, reverse=True)
+    assert len(scales) >= 10
+    assert scales == pytest.approx([0.75**i for i in range(len(scales))])
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(map(id, model.parameters()))
 
 
 def test_few_pictures_get_a_last_layer_only(colours: Path, weights: Path) -> None:

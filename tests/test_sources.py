@@ -22,6 +22,7 @@ from conftest import noisy_picture, write_classes
 from nunbit.config import DataConfig
 from nunbit.data import download, named
 from nunbit.data.cifar import TEST_BATCHES, TRAIN_BATCHES
+from nunbit.data.pictures import Source
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
@@ -573,6 +574,42 @@ def test_damage_inside_a_parquet_file_is_one_line(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"t.parquet cannot be read as parquet: .+"):
         load(damaged, preprocess, 2, lambda items, _total, _label: iter(items))
+
+
+def test_parts_of_a_parquet_file_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    def written(labels: list[object]) -> Source:
+        blobs = [{"bytes": bytes([i]) * 100, "path": ""} for i in range(len(labels))]
+        table = pa.table({"image": blobs, "labels": labels})
+        pq.write_table(table, tmp_path / "t.parquet", row_group_size=10)
+        return open_source(str(tmp_path / "t.parquet"))
+
+    whole = written([i % 3 for i in range(100)]).parts["all"]
+    chosen = whole.select(np.array([99, 3, 50]))
+    whole.items._held.cache_clear()
+    assert [chosen.items[i][0] for i in range(3)] == [99, 3, 50]
+    assert list(chosen.select(np.array([1])).items) == [bytes([3]) * 100]
+    assert whole.items._held.cache_info().misses == 3, "selecting has read nothing"
+    with pytest.raises(DataError, match="column labels holds several labels"):
+        written([[1, 2]] * 20)
+
+
+def test_other_files_under_mnists_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, data in mnist_files().items():
+        letters = idx(np.full(len(data) - 8, 25, np.uint8)) if "labels" in name else data
+        (folder / name).write_bytes(letters)
+    monkeypatch.setenv("NUNBIT_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="does not hold mnist: other axes or classes"):
+        open_source("mnist")
+    (folder / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x64" + b"\0\0\0\1" * 100 + b"x")
+    with pytest.raises(DataError, match="has 100 axes; allowed: 1 to 4"):
+        open_source("mnist")
 
 
 def test_a_wrong_data_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

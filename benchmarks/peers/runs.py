@@ -48,8 +48,9 @@ def run_peer(
 def run_nunbit(work: Prepared, folder: Path, *, epochs: int, seed: int) -> Result:
     """Train with `nunbit train` and return the same figures.
 
-    What is timed is the same: all epochs, from the first batch to the end of the last update;
-    the per-epoch seconds are those of the run's `timings.jsonl`.
+    What is timed is all that the command reports: from choosing the precision and building the
+    network, which are not timed for the others, to the end of the last update; the seconds of an
+    epoch are those of the run's `timings.jsonl`.
 
     Args:
         work: what to train on.

@@ -11,6 +11,7 @@ import numpy as np
 from nunbit.errors import DataError
 from nunbit.language import tr
 
+MOST_AXES = 4
 MAX_BYTES = 16 + 60_000 * 28 * 28  # the largest file of the family; a gzip bomb stops here
 
 
@@ -29,6 +30,10 @@ def read_idx(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         raise DataError("{path} cannot be read: {error}", path=path, error=error) from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise DataError("{path} is not an IDX file of unsigned bytes", path=path)
+    if not 1 <= data[3] <= MOST_AXES:
+        raise DataError(
+            "{path} has {axes} axes; allowed: 1 to {most}", path=path, axes=data[3], most=MOST_AXES
+        )
     header = 4 + 4 * data[3]
     shape = tuple(int(n) for n in np.frombuffer(data[4:header], dtype=">u4"))
     if len(shape) != data[3] or len(data) != header + math.prod(shape):

@@ -156,8 +156,12 @@ def _open_idx(
             download(Remote(url, remote[file], MAX_IDX_GZ_BYTES), folder, track)
     parts = {}
     for part, (images, labels) in IDX_FILES.items():
-        pixels, numbers = read_idx(_plain_or_gz(folder / images)), _plain_or_gz(folder / labels)
-        parts[part] = (pixels[..., None], read_idx(numbers))
+        pixels, numbers = (read_idx(_plain_or_gz(folder / file)) for file in (images, labels))
+        if pixels.ndim != 3 or numbers.ndim != 1 or numbers.max(initial=0) >= len(class_names):
+            raise DataError(
+                "{folder} does not hold {name}: other axes or classes", folder=folder, name=name
+            )
+        parts[part] = (pixels[..., None], numbers)
     return _from_arrays(name, class_names, parts)
 
 

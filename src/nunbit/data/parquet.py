@@ -107,6 +107,10 @@ def _image_column(schema: Any) -> str:
 def _label_column(schema: Any) -> str:
     for name in LABEL_COLUMNS:
         if name in schema.names:
+            if schema.field(name).type.num_fields:
+                raise DataError(
+                    "column {name} holds several labels; needed is one a picture", name=name
+                )
             return name
     raise DataError(
         "no label column among {names}; allowed: {label_columns}",

@@ -40,8 +40,21 @@ class Pictures:
     def select(self, indices: np.ndarray[Any, Any]) -> "Pictures":
         """Return the pictures at these positions, in their order."""
         items = self.items
-        chosen = items[indices] if isinstance(items, np.ndarray) else [items[i] for i in indices]
+        chosen = items[indices] if isinstance(items, np.ndarray) else _Chosen(items, indices)
         return Pictures(chosen, self.labels[indices], [self.names[i] for i in indices])
+
+
+class _Chosen(Sequence[Path | bytes]):
+    """Some of a sequence, taken when they are asked for: those of parquet are not all in memory."""
+
+    def __init__(self, items: Sequence[Path | bytes], indices: np.ndarray[Any, Any]) -> None:
+        self._items, self._indices = items, indices.tolist()
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._items[self._indices[at]]
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ class AlexNetSmall(Network):
         self.conv3 = nn.Conv2d(192, 384, kernel_size=3, padding=1)
         self.conv4 = nn.Conv2d(384, 256, kernel_size=3, padding=1)
         self.conv5 = nn.Conv2d(256, 256, kernel_size=1)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout1 = nn.Dropout(0.5)
         self.fc1 = nn.Linear(flat_features(256, inside, 3), 1024)
+        self.dropout2 = nn.Dropout(0.5)
         self.fc2 = nn.Linear(1024, 512)
         self.fc3 = nn.Linear(512, num_classes)
 
@@ -44,8 +45,8 @@ class AlexNetSmall(Network):
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (B, 192, 7, 7)
         x = F.relu(self.conv4(F.relu(self.conv3(x))))  # (B, 256, 7, 7)
         x = F.relu(F.max_pool2d(self.conv5(x), 2))  # (B, 256, 3, 3)
-        x = F.relu(self.fc1(self.dropout(x.flatten(1))))  # (B, 1024)
-        return F.relu(self.fc2(self.dropout(x)))
+        x = F.relu(self.fc1(self.dropout1(x.flatten(1))))  # (B, 1024)
+        return F.relu(self.fc2(self.dropout2(x)))
 
 
 @register_model("alexnet-small")

@@ -82,14 +82,31 @@ def _build_muon(model: nn.Module, config: OptimConfig) -> Muon:
 def _blocks(model: nn.Module) -> list[list[nn.Parameter]]:
     """Return the trainable parameters by block, in the order of registration.
 
-    A block is a child of the network, or a child of its child where those are a list of modules:
-    `stem`, `stages.0`, `stages.1`, `head`. Pretrained networks register them from input to output.
+    A block is a child of the network, or a member of a list of modules: `stem`, `stages.0`,
+    `stages.1`, `head`. Pretrained networks register them from input to output.
     """
+    lists = _lists(model)
     blocks: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            child, _, rest = name.partition(".")
-            number = rest.partition(".")[0]
-            key = f"{child}.{number}" if number.isdigit() else child
-            blocks.setdefault(key, []).append(parameter)
+            within = next((f"{at}." for at in lists if name.startswith(f"{at}.")), "")
+            member = name.removeprefix(within).partition(".")[0]
+            blocks.setdefault(within + member, []).append(parameter)
     return list(blocks.values())
+
+
+def _lists(model: nn.Module) -> list[str]:
+    """Return the names of the lists of modules among the children, and in a child that is most.
+
+    torchvision's transformers keep all their layers in a list inside of `encoder`.
+    """
+    found, most = [], sum(p.numel() for p in model.parameters()) / 2
+    for name, child in model.named_children():
+        if isinstance(child, nn.Sequential | nn.ModuleList):
+            found.append(name)
+        elif sum(p.numel() for p in child.parameters()) > most:
+            inner = child.named_children()
+            found += [
+                f"{name}.{n}" for n, c in inner if isinstance(c, nn.Sequential | nn.ModuleList)
+            ]
+    return found
