@@ -15,7 +15,7 @@ run: $(VENV)/.run-ready
 	$(BIN)/nunbit train
 
 test: check
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff format --check .
