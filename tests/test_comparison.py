@@ -101,7 +101,7 @@ def test_equal_recipes_are_called_different_once_in_twenty_at_most() -> None:
 def test_none_of_many_equal_recipes_is_called_different() -> None:
     rng = np.random.default_rng(4)
     found = 0
-    for _ in range(100):  # with the seeds' spread outside of the correction it was one in six
+    for _ in range(100):  # with the seeds' spread outside of the correction it was one in seven
         rows = [row(name, simulated(rng, 3, 0.88, 0.006, 2000, same=True)) for name in "abcdefg"]
         found += any(difference.real for difference in find_differences(rows, 2000))
     assert found / 100 < 0.06

@@ -228,8 +228,7 @@ def compare(
     folder = None if run_dir is None else Path(run_dir)
     names = [recipes] if isinstance(recipes, str) else recipes
     folder, runs = plan_runs(names, seeds, source, given, folder)
-    for run in runs:
-        refuse_inside(folder, run.config.data.source, "--run-dir")
+    refuse_inside(folder, runs[0].config.data.source, "--run-dir")  # all have one
     return run_comparison(folder, runs, jobs, Display(quiet=quiet), write_comparison)
 
 

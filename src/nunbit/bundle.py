@@ -231,17 +231,18 @@ class Classifier:
         elif config and self._may_be_own(source, config):
             with suppress(DataError):  # of other data; `read` says what is wrong with it
                 images = self._held_out(source, config, track)
-        images = images or self.read(source, track)
+        if images is None:
+            images = self.read(source, track)
         outputs, verdicts = self.outputs(images.images, batch_size)
         return measure(outputs.logits, images.labels, self.class_names, verdicts)
 
     def _may_be_own(self, source: Source, config: RunConfig) -> bool:
         """Return whether a source may be the training's data, and its test part not as it lies."""
-        is_whole = "test" in source.parts and not (config.data.overrides or config.data.skip_bad)
+        has_test = "test" in source.parts and not (config.data.overrides or config.data.skip_bad)
         measured = (self.card.get("metrics") or {}).values()
         least = sum(part["n"] for part in measured)
         is_large = sum(map(len, source.parts.values())) >= least
-        return not is_whole and is_large and source.class_names == self.class_names
+        return not has_test and is_large and source.class_names == self.class_names
 
     def _held_out(self, source: Source, config: RunConfig, track: Track) -> ImageSet | None:
         """Return the test part of the training's data, wherever it lies now; None of other data."""

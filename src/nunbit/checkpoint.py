@@ -222,9 +222,9 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     state.best = Best(**body["best"], weights=best) if "best" in body else None
 
 
-# Where data, weights and machine are found. What is found there is compared by its content: data by
-# the fingerprint; the weights of a checkpoint are its own.
-PLACES = (
+# These may change: where data, weights and machine are found, and how often a run is saved. Data is
+# compared by its fingerprint, and the weights of a checkpoint are its own.
+MAY_CHANGE = (
     "data.source", "data.overrides", "model.weights", "train.device", "train.checkpoint_every",
 )  # fmt: skip
 
@@ -244,7 +244,8 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
         for section, fields in now.items()
         if isinstance(fields, dict)
         for name in fields
-        if f"{section}.{name}" not in PLACES and before.get(section, {}).get(name) != fields[name]
+        if f"{section}.{name}" not in MAY_CHANGE
+        and before.get(section, {}).get(name) != fields[name]
     ]
     if changed:
         raise DataError(

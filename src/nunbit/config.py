@@ -56,10 +56,11 @@ class RunConfig:
         Raises:
             UsageError: an unknown section or field (with the nearest name), or a bad value.
         """
+        settings = {key.replace("-", "_"): value for key, value in settings.items()}
         changes: dict[str, dict[str, Any]] = {}
         model_args = dict(self.model.args)
         for key, value in settings.items():
-            section, _, name = key.replace("-", "_").partition(".")
+            section, _, name = key.partition(".")
             if section not in SECTIONS or not name:
                 known = [f"{s}.{f}" for s in SECTIONS for f in section_fields(s)]
                 raise UsageError(
@@ -71,8 +72,7 @@ class RunConfig:
             changes.setdefault(section, {})[name] = _typed_field(section, name, value)
         if changes.get("model", {}).get("name", self.model.name) != self.model.name:
             # Options belong to a network; another one starts from its own defaults.
-            given = {key.replace("-", "_") for key in settings}
-            model_args = {k: v for k, v in model_args.items() if f"model.{k}" in given}
+            model_args = {k: v for k, v in model_args.items() if f"model.{k}" in settings}
         if model_args != dict(self.model.args) and "args" not in changes.get("model", {}):
             changes.setdefault("model", {})["args"] = model_args
         replaced = {s: dataclasses.replace(getattr(self, s), **new) for s, new in changes.items()}

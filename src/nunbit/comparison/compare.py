@@ -116,8 +116,8 @@ def _prepared(
     runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], display: Display, stop: StopRequest
 ) -> list[PlannedRun]:
     """Return what is to be trained, in one precision each, with its data at hand."""
-    # A download is missed here once, and not by several processes at the same time.
-    for run in {run.config.data.source: run for run in reversed(todo)}.values():
+    # All have one source. A download is missed here once, and not by several processes at once.
+    for run in todo[:1]:
         try:
             open_source(run.config.data.source, stoppable(display, stop))
         except StoppedError:

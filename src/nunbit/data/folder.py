@@ -17,8 +17,6 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip  # a table reads better in columns
-
-
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "__pycache__")  # left by other programs
 
 

@@ -227,8 +227,8 @@ class _Recorder(TorchDispatchMode):
 
     def _note_map_layer(self, module: nn.Module, name: str, output: Tensor) -> None:
         at = self._source[id(output)]
-        is_map = output.ndim == 4 and at != PICTURE and self.steps[at].is_map
-        is_map = is_map and id(output) not in self._channels_last
+        is_nchw = output.ndim == 4 and id(output) not in self._channels_last
+        is_map = is_nchw and at != PICTURE and self.steps[at].is_map
         if is_map and any(isinstance(m, nn.Conv2d) for m in module.modules()):
             self.map_layers.append((name, at))
 

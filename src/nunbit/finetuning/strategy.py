@@ -37,7 +37,7 @@ EPOCHS = (8, 12)  # fewer lose what the last layer had, more overfit a few thous
 LEAST_ASKED = 3  # where all layers are asked for, whatever fits
 FEW = 50  # pictures a class, below which training all layers loses (docs/log.md)
 MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
-MEASURED = ("data.size", "train.precision", "train.epochs")  # a 0 or auto of these is decided here
+DECIDED = ("data.size", "train.precision", "train.epochs")  # a 0 or auto of these is decided here
 RESERVE = 0.85  # of the budget that estimates may fill
 
 
@@ -128,7 +128,7 @@ def choose_strategy(
     say(why)
     if not epochs:
         return chosen
-    kept = {name: value for name, value in (given or {}).items() if name not in MEASURED}
+    kept = {name: value for name, value in (given or {}).items() if name not in DECIDED}
     return _full(chosen, epochs).override(kept)
 
 
