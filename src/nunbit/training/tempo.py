@@ -22,10 +22,11 @@ from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.training.step import Plan, train_step
 
-SECONDS = 1.2  # for all rounds after the first, which also warms up
+SECONDS = 1.8  # for all rounds; the first one also warms up
 LEAST_GAIN = 1.1  # below it the exact precision stays: the clock is not surer than that
 PIXELS = 64 * 32 * 32  # in a batch; larger ones take longer and say the same
 LEAST_PICTURES = 8
+SLOW_SECONDS = 0.5  # of a round, after which a quarter of the pictures says enough
 MAX_ROUNDS = 10
 TIMED_UPDATES = 3  # after one to warm up
 
@@ -57,8 +58,9 @@ def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) ->
     trials = [Trial(model, loader.config, replace(runtime, precision=p)) for p in CHOICES]
     seconds: list[list[float]] = [[] for _ in trials]
     with limited_threads(runtime.threads):
-        end = float("inf")
+        end = time.perf_counter() + SECONDS
         for number in range(MAX_ROUNDS):
+            begun = time.perf_counter()
             try:
                 for trial, spent in zip(trials, seconds, strict=True):
                     start = time.perf_counter()
@@ -66,9 +68,10 @@ def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) ->
                     spent.append(time.perf_counter() - start)
             except DivergedStepError:  # the training will say it, with its own learning rate
                 return runtime
-            if number == 0:
-                end = time.perf_counter() + SECONDS
-            elif time.perf_counter() > end:
+            now = time.perf_counter()
+            if number == 0 and now - begun > SLOW_SECONDS:
+                count = max(LEAST_PICTURES, min(count, len(y)) // 4)
+            elif number and 2 * now - begun > end:  # another round would end too late
                 break
     exact, short = (min(spent[1:]) for spent in seconds)
     return replace(runtime, precision="bf16" if exact > LEAST_GAIN * short else "fp32")
