@@ -7,8 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
 
+from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
+from nunbit.data.pictures import ImageSet
+from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
+from nunbit.data.stats import digests
+from nunbit.models.registry import build_model
+from nunbit.recipes import get_recipe
+from nunbit.runtime import Runtime
+from nunbit.training.loop import fit
+from nunbit.training.optim import build_optimizer
+from nunbit.training.state import TrainState
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -31,6 +45,70 @@ def test_every_benchmark_finds_what_it_imports(name: str, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module(name)
     assert Path(str(module.__file__)) == FOLDER / f"{name}.py"
+
+
+@pytest.mark.usefixtures("_own_modules")
+@pytest.mark.parametrize(("recipe", "side"), [("birds/net", 32), ("mnist/cnn", 28)])
+def test_nunbit_trains_to_the_weights_of_the_texts_loop(
+    recipe: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same first weights and batches in fp32: NHWC, fused updates and pooling before the
+    activation change nothing but the last digits."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    plain = importlib.import_module("plain")
+    config = get_recipe(recipe).override({"train.epochs": 2})
+    pictures, loader = _noise(side, 3 if side == 32 else 1, config)
+    torch.manual_seed(0)
+    texts = plain.NETWORKS[recipe]()
+    model = build_model(
+        config.model.name,
+        num_classes=2 if side == 32 else 10,
+        in_channels=pictures.images.shape[3],
+        image_size=(side, side),
+        args=config.model.args,
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+    torch.nn.utils.vector_to_parameters(
+        parameters_to_vector(texts.parameters()), model.parameters()
+    )
+    first = parameters_to_vector(texts.parameters()).detach().clone()
+
+    state = TrainState(model, build_optimizer(model, config.optim))
+    runtime = Runtime(torch.device("cpu"), "fp32", 1)
+    results = list(fit(state, loader, None, runtime, lambda items, _count, _label: iter(items)))
+
+    optimizer = plain.optimizer_of(texts, config.optim)
+    losses = []
+    for epoch in range(2):
+        for x, y in loader.batches(epoch):
+            loss = F.cross_entropy(texts(x.contiguous()), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    ours, theirs = (parameters_to_vector(m.parameters()).detach() for m in (model, texts))
+    assert len(losses) == 10
+    assert (ours - theirs).norm() < 1e-3 * (theirs - first).norm()
+    assert [r.train_loss for r in results] == pytest.approx(
+        [float(np.mean(losses[:5])), float(np.mean(losses[5:]))], rel=1e-5
+    )
+
+
+def _noise(side: int, channels: int, config: RunConfig) -> tuple[ImageSet, TrainLoader]:
+    """Return random pictures in five equal batches of the recipe's size."""
+    count = 5 * config.train.batch_size
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (count, side, side, channels), dtype=np.uint8))
+    labels = torch.arange(count) % (2 if channels == 3 else 10)
+    pictures = ImageSet(images, labels, [str(i) for i in range(count)], digests(images))
+    preprocess = Preprocess(
+        height=side,
+        width=side,
+        channels=channels,
+        resize="crop",
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+    )
+    return pictures, TrainLoader(pictures, preprocess, config, torch.device("cpu"))
 
 
 @pytest.mark.usefixtures("_own_modules")
