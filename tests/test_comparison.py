@@ -21,7 +21,7 @@ from nunbit.comparison import compare as compare_module
 from nunbit.comparison import pool
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.findings import find_differences, summarize_findings
-from nunbit.comparison.plan import plan_runs, require_own
+from nunbit.comparison.plan import PlannedRun, plan_runs, require_own
 from nunbit.comparison.statistics import (
     Correct,
     difference_interval,
@@ -274,6 +274,18 @@ def test_what_cannot_be_compared_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_the_seeds_of_a_row_have_one_precision(tmp_path: Path) -> None:
+    def planned(precision: str) -> list[PlannedRun]:
+        return plan_runs(["digits/cnn"], 2, None, {"train.precision": precision}, tmp_path)[1]
+
+    begun = planned("fp32")[0]
+    begun.run_dir.mkdir(parents=True)
+    (begun.run_dir / "config.json").write_text(begun.config.to_json())
+    require_own(tmp_path, planned("auto"))
+    with pytest.raises(CannotCreateError, match="was trained in fp32; leave out"):
+        require_own(tmp_path, planned("bf16"))
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -162,6 +162,14 @@ def require_own(folder: Path, runs: Sequence[PlannedRun]) -> None:
                     "{run_dir} was trained with other settings; choose another --run-dir",
                     run_dir=run.run_dir,
                 )
+            was, asked = before.train.precision, run.config.train.precision
+            if asked not in ("auto", was):  # the seeds of a row differ in nothing else
+                raise CannotCreateError(
+                    "{run_dir} was trained in {was}; leave out --train.precision, or choose "
+                    "another --run-dir",
+                    run_dir=run.run_dir,
+                    was=was,
+                )
 
 
 def same_settings(a: RunConfig, b: RunConfig) -> bool:
