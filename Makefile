@@ -8,6 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := benchmarks/peers/.venv
 
 .PHONY: run test check messages bench peers torture clean
 
@@ -42,17 +43,20 @@ $(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.run-ready
 
+$(VENV)/.bench-ready: pyproject.toml | $(VENV)/.dev-ready
+	$(BIN)/python -m pip install --quiet --editable ".[dev,bench]"
+	touch $@ $(VENV)/.dev-ready $(VENV)/.run-ready
+
 # Over an hour, alone on the machine, with NUNBIT_DATA; the peers need `make peers` first.
-bench: $(VENV)/.dev-ready
+bench: $(VENV)/.bench-ready
 	@$(BIN)/python benchmarks/engine.py
-	@test ! -x benchmarks/peers/.venv/bin/python || $(BIN)/python benchmarks/peers
+	@if test -x $(PEERS)/bin/python; then $(BIN)/python benchmarks/peers; \
+	else echo "left out: other libraries (make peers)"; fi
 	@$(BIN)/python benchmarks/time_to_accuracy.py
 	@$(BIN)/python benchmarks/inference.py
 	@$(BIN)/python benchmarks/where.py
 
 # Other libraries to measure against, in an environment of their own (some GB).
-PEERS := benchmarks/peers/.venv
-
 peers: $(PEERS)/.ready
 
 $(PEERS)/.ready: benchmarks/peers/requirements.txt

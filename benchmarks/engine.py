@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from machine import describe_machine  # beside this file
-from plain import Row, optimizer_of, rows_of, silent, texts_net, train_epoch
+from plain import Row, optimizer_of, rows_of, silent, texts_mnist, texts_net, train_epoch
 from torch import nn
 
 from nunbit.config import RunConfig
@@ -111,15 +111,11 @@ def prepare(name: str, pictures: int) -> tuple[nn.Module, TrainLoader, Runtime]:
 
 
 def build_plain(name: str, model: nn.Module) -> nn.Module:
-    """Return the network as the texts write it: activation before pooling, NCHW."""
+    """Return the network in NCHW; the small ones with the activation before the pooling."""
     if name in ("birds/net", "birds/width"):
         return texts_net(16 if name == "birds/net" else 32)
     if name == "mnist/cnn":
-        return nn.Sequential(
-            nn.Conv2d(1, 16, 5), nn.ReLU(), nn.Conv2d(16, 32, 5), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(576, 100), nn.ReLU(), nn.Linear(100, 10),
-        )  # fmt: skip  # as the text prints it
+        return texts_mnist()
     return copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack this form
 
 

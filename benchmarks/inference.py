@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ ROUNDS = 5
 PREPROCESS = Preprocess(
     height=32, width=32, channels=3, resize="crop", mean=(0.5,) * 3, std=(0.25,) * 3
 )
+WAYS = ("nunbit, fp32", "nunbit, bf16", "torch.compile", "ONNX Runtime")
+HAS_ONNX = all(find_spec(name) for name in ("onnxruntime", "onnxscript"))
 Way = Callable[[], object]
 
 
@@ -44,17 +47,20 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     words = parser.parse_args()
     print(describe_machine())
-    print("| network | pictures at once | way | pictures/s | over eager |")
-    print("| --- | ---: | --- | ---: | ---: |")
+    print(f"| network | pictures at once | eager, pictures/s | {' | '.join(WAYS)} |")
+    print("| --- | ---: | ---: |" + " ---: |" * len(WAYS))
     for name in words.networks.split(","):
         model = build_model(name, num_classes=10, in_channels=3, image_size=(32, 32)).eval()
         for batch in BATCHES:
             rates = time_all(ways(model, batch), batch, words.seconds)
-            for way, rate in rates.items():
-                print(
-                    f"| {name} | {batch} | {way} | {rate:,.0f} | {rate / rates['eager']:.2f} |",
-                    flush=True,
-                )
+            factors = (
+                f"{rates[way] / rates['eager']:.2f}" if way in rates else "-" for way in WAYS
+            )
+            print(
+                f"| {name} | {batch} | {rates['eager']:,.0f} | {' | '.join(factors)} |", flush=True
+            )
+    if not HAS_ONNX:
+        print("\nleft out: ONNX Runtime (pip install 'nunbit[bench]')")
 
 
 def ways(model: nn.Module, batch: int) -> dict[str, Way]:
@@ -87,10 +93,10 @@ def _no_grad(model: Callable[[Tensor], Tensor], x: Tensor) -> Way:
 
 def _onnx(model: nn.Module, x: Tensor) -> Way | None:
     """Return the network in ONNX Runtime, or None where it is not installed."""
-    try:
-        import onnxruntime
-    except ImportError:
+    if not HAS_ONNX:
         return None
+    import onnxruntime
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         torch.onnx.export(model, (x,), file, dynamo=True, verbose=False)

@@ -1,7 +1,7 @@
 """Random changes of training pictures, as pure functions of (seed, epoch, picture).
 
-A picture's change in an epoch does not depend on its batch, its neighbours or the worker that
-prepares it, so that a run can be resumed anywhere and repeated with any number of workers.
+A picture's change in an epoch does not depend on its batch, its neighbours or what was drawn
+before, so that a run can be resumed anywhere and a picture's changes can be shown on their own.
 """
 
 from typing import Any

@@ -12,7 +12,8 @@ def alexnet() -> RunConfig:
     without their random crops and change of colours.
 
     ImageNet is not offered for download, so without --data a folder `imagenet` with train/ and
-    val/ is expected. Pictures are held in memory, 150 kB each: take a part of it.
+    val/ is expected. A decoded picture takes 150 kB, in memory or, where that is too small,
+    in the cache folder: take a part of it.
     """
     return RunConfig(
         recipe="imagenet/alexnet",
