@@ -17,11 +17,12 @@ from scipy.stats import chi2
 
 import nunbit
 from nunbit.cli import main
+from nunbit.cli.compare import print_table
 from nunbit.comparison import compare as compare_module
-from nunbit.comparison import pool
+from nunbit.comparison import pool, table
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.findings import find_differences, summarize_findings
-from nunbit.comparison.plan import PlannedRun, plan_runs, require_own
+from nunbit.comparison.plan import PlannedRun, configure, plan_runs, require_own
 from nunbit.comparison.statistics import (
     Correct,
     difference_interval,
@@ -36,6 +37,7 @@ from nunbit.errors import CannotCreateError, MissingInputError, NunbitError, Usa
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
 from nunbit.recipes import get_recipe
+from nunbit.recipes.texts import TEXTS
 from nunbit.runfolder import read_predictions, read_result
 from nunbit.runtime import choose_runtime
 from nunbit.signals import stop_requests
@@ -162,6 +164,27 @@ def test_sentences_say_what_can_be_told_apart() -> None:
     assert "2 of 3 pairs differ beyond chance" in findings
     # The texts order net below width and res, which are equal there.
     assert "the texts' ranking is supported: of the 2 pairs" in findings
+
+
+@pytest.mark.parametrize("label", ["birds/net", "birds/resdeep:model.shared=true"])
+def test_the_texts_figures_stand_beside_what_has_their_settings(label: str, tmp_path: Path) -> None:
+    config = configure(label).override({"train.seed": 2, "train.precision": "bf16"})
+    assert TEXTS[label].test > 0.8
+    assert table.is_classic(PlannedRun(label, config, tmp_path))
+    longer = config.override({"train.epochs": 101})
+    assert not table.is_classic(PlannedRun(label, longer, tmp_path))
+
+
+def test_the_printed_table_has_both_accuracies_of_a_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    right = np.ones((2, 40), dtype=bool)
+    print_table([row(name, right).to_dict() for name in ("birds/net", "birds/mlp", "digits/cnn")])
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    ends = {line[0]: line[-3:] for line in words if line}
+    assert ends["birds/net"] == ["93.5", "/", "89"]
+    assert ends["birds/mlp"] == ["-", "/", "82"]
+    assert ends["digits/cnn"][-1] == "-"
 
 
 def test_pretrained_networks_see_pictures_their_own_way(colours: Path) -> None:

@@ -50,7 +50,7 @@ def compare(
     )
     result = comparison.to_dict()
     if not output.json and not output.quiet:
-        _print_table(result["table"])
+        print_table(result["table"])
     shown = [d["sentence"] for d in result["differences"] if d["real"]]
     say(output, *(f"* {finding}" for finding in result["findings"]), *shown)
     say(
@@ -61,7 +61,8 @@ def compare(
     return result
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print the rows of `Comparison.to_dict`, the best first."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -70,11 +71,12 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("recipe", no_wrap=True)
     names = ("parameters", "train %", "test %", "std", "loss", "seconds")
-    for name in (*names, *(("text %",) if has_texts else ())):
+    for name in (*names, *(("text % train / test",) if has_texts else ())):
         table.add_column(name, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -float(row["test_mean"])):
         low, high = row["test_ci95"]
-        text = row["text_test"]
+        printed = (row["text_train"], row["text_test"])
+        text = " / ".join("-" if share is None else f"{100 * share:.3g}" for share in printed)
         cells = [
             row["recipe"],
             f"{row['parameters']:,}",
@@ -84,7 +86,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             f"{row['final_loss']:.3f}",
             f"{row['seconds']:.0f}",
         ]
-        table.add_row(*cells, *([f"{100 * text:.0f}" if text else "-"] if has_texts else []))
+        table.add_row(*cells, *([text if row["text_test"] else "-"] if has_texts else []))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120  # a file has no width, and rich would cut at 80

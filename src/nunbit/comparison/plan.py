@@ -14,6 +14,7 @@ from nunbit.runfolder import CONFIG_FILE, RUNS
 from nunbit.values import Setting
 
 MAX_SEEDS = 1000
+NO_SETTINGS: Mapping[str, Setting] = {}
 OUTPUTS = ("comparison.json", "comparison.csv", "comparison.html", "figures", "workers.log")
 
 
@@ -52,7 +53,7 @@ def plan_runs(
     if not 1 <= seeds <= MAX_SEEDS:
         raise UsageError("seeds is {seeds}; allowed: 1 to {most}", seeds=seeds, most=MAX_SEEDS)
     variants = {
-        label: _configure(label, source, settings) for name in names for label in _expand(name)
+        label: configure(label, source, settings) for name in names for label in _expand(name)
     }
     if not variants or len(variants) == seeds == 1:
         given = tr("only {name} was", name=next(iter(variants))) if variants else tr("none was")
@@ -82,7 +83,19 @@ def _expand(name: str) -> list[str]:
     return family or [name]
 
 
-def _configure(label: str, source: str | None, settings: Mapping[str, Setting]) -> RunConfig:
+def configure(
+    label: str, source: str | None = None, settings: Mapping[str, Setting] = NO_SETTINGS
+) -> RunConfig:
+    """Return what a label names: a recipe, perhaps with settings of its own after a colon.
+
+    Args:
+        label: `birds/net`, or `birds/net:optim.lr=0.1`.
+        source: data in place of the recipe's.
+        settings: of all recipes of a comparison; the label's own go before them.
+
+    Raises:
+        UsageError: unknown names or settings.
+    """
     recipe, _, text = label.partition(":")
     own: dict[str, Setting] = {}
     for word in text.split(",") if text else []:

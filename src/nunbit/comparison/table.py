@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nunbit.comparison.plan import PlannedRun, same_settings
+from nunbit.comparison.plan import PlannedRun, configure, same_settings
 from nunbit.comparison.statistics import Correct, mean_interval
 from nunbit.errors import DataError
 from nunbit.language import tr
-from nunbit.recipes import RECIPES
 from nunbit.recipes.texts import TEXTS, TextFigures
 from nunbit.runfolder import METRICS_FILE, read_predictions, read_result
 
@@ -38,7 +37,7 @@ class Row:
     """Test accuracy of each seed."""
     trains: tuple[float, ...]
     classic: bool
-    """Trained with the recipe's own settings, so that the texts' figures are comparable."""
+    """Trained with the settings that its name says, so that the texts' figures are comparable."""
     losses: tuple[tuple[float, ...], ...]
     """Training loss of each seed at each epoch."""
     correct: Correct
@@ -127,16 +126,17 @@ def _row(name: str, runs: Sequence[PlannedRun], labels: dict[str, str]) -> Row:
         seconds=float(np.mean([result["seconds"] for result in results])),
         tests=tests,
         trains=trains,
-        classic=all(_is_classic(run) for run in runs),
+        classic=all(is_classic(run) for run in runs),
         losses=tuple(_losses(run) for run in runs),
         correct=correct,
     )
 
 
-def _is_classic(run: PlannedRun) -> bool:
-    recipe = RECIPES.get(run.label)
-    return recipe is not None and same_settings(
-        replace(recipe(), train=replace(recipe().train, seed=run.config.train.seed)), run.config
+def is_classic(run: PlannedRun) -> bool:
+    """Return whether a run has the settings that its label names, but for its seed."""
+    own = configure(run.label)
+    return same_settings(
+        replace(own, train=replace(own.train, seed=run.config.train.seed)), run.config
     )
 
 
