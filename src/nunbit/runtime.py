@@ -125,7 +125,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of tensors that are gone, for those that follow.
 
     By itself glibc gives large blocks back to the system, which clears every page anew for the next
-    update: a quarter of the time of `cifar10/speed` in batches of 500 (docs/log.md). Elsewhere than
+    update: a sixth of the time of `cifar10/speed` in batches of 500 (docs/log.md). Elsewhere than
     with glibc nothing happens. The two options are those of mallopt(3).
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
