@@ -194,6 +194,18 @@ def test_integrated_gradients_sum_to_the_change_of_the_score() -> None:
         assert float(found.values.sum()) == pytest.approx(found.score_change, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("total", "change", "share"),
+    [(2.1, 2.0, 1.05), (6.0, 2.0, 3.0), (-1.0, -2.0, 0.5), (1.0, -2.0, -0.5), (0.0, 0.0, 1.0)],
+)
+def test_the_share_of_the_score_that_gradients_reach_has_a_sign(
+    total: float, change: float, share: float
+) -> None:
+    found = saliency.Integrated(torch.full((1, 1, 1), total), change, 32)
+    assert found.share == pytest.approx(share, abs=1e-6)
+    assert found.gap == pytest.approx(abs(share - 1), abs=1e-6)
+
+
 def test_integrated_gradients_agree_with_captum() -> None:
     attr = pytest.importorskip("captum.attr", reason="needs nunbit[explain]")
     model, x = build("net"), picture()
