@@ -19,12 +19,14 @@ from nunbit.cli import main
 from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from nunbit.errors import DataError, MissingInputError, NunbitError
 from nunbit.finished import Finished
+from nunbit.progress import Display
 from nunbit.reporting import confusions, dots, saliency, svg
 from nunbit.reporting.calibration import calibrate
 from nunbit.reporting.confusions import PER_CELL, confusion_cells
 from nunbit.reporting.gallery import Gallery
 from nunbit.reporting.page import run_page
 from nunbit.reporting.render import NBSP, duration, embedded, percent, percents
+from nunbit.reporting.reopen import reopened
 from nunbit.reporting.slices import drops, light, sides, slices
 from nunbit.reporting.verdicts import dealt, judge
 
@@ -166,6 +168,15 @@ def test_the_command_names_the_files(run: Path, capsys: pytest.CaptureFixture[st
     assert err.count("\n") == 1
     assert "is no run folder" in err
     assert main(["report"]) == 2
+
+
+def test_a_report_measures_the_training_pictures_that_the_training_measured(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["eval"]["train_pictures"] = 10
+    (run / "config.json").write_text(json.dumps(config))
+    with reopened(run, Display(quiet=True)) as again:
+        assert again.train.n == 10
+        assert again.train_logits is None, "as after the training: no suspicious labels"
 
 
 def test_what_is_gone_or_changed_is_one_clear_line(run: Path, tmp_path: Path) -> None:

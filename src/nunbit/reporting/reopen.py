@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nunbit.bundle import Classifier
+from nunbit.conclusion import measured_train
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
 from nunbit.data.rows import batches
@@ -54,7 +55,9 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
         classifier = _classifier(run_dir, machine_of(config, display.say))
         dataset = _dataset(run_dir, config, classifier, display)
         batch_size, names = config.eval.batch_size, dataset.class_names
-        train_logits, _ = _logits(classifier, dataset.train, batch_size, display)
+        is_trained = result["kept_epoch"] > 0
+        measured = measured_train(dataset.train, config) if is_trained else dataset.train
+        train_logits, _ = _logits(classifier, measured, batch_size, display)
         test_logits, verdicts = _logits(classifier, dataset.test, batch_size, display)
         finished = Finished(
             run_dir=run_dir,
@@ -64,10 +67,10 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
             classifier=classifier,
             epochs=epochs,
             kept_epoch=result["kept_epoch"],
-            train=measure(train_logits, dataset.train.labels, names),
+            train=measure(train_logits, measured.labels, names),
             test=measure(test_logits, dataset.test.labels, names, verdicts),
             test_logits=test_logits,
-            train_logits=train_logits,
+            train_logits=train_logits if len(measured) == len(dataset.train) else None,
             start_seconds=result.get("start_seconds", 0.0),
             views=measure_views(classifier, dataset.test, config.eval),
         )
