@@ -423,6 +423,8 @@ def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["net", "--classes", "0"], 2, "1 to 100000"),
         (["net", "--size", "2"], 2, "needs 4 pixels"),
         (["net", "--optim.lr", "1"], 2, "not used by explain"),
+        (["net", "--model.name", "cnn"], 2, "'model.name' is not used by explain"),
+        (["net", "--model.weights", "pretrained"], 2, "not used by explain"),
         (["basics/linear", "a.png"], 2, "takes no pictures"),
         (["basics/convolution", "--size", "9"], 2, "does not apply to a lesson"),
     ):
