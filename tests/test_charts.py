@@ -109,6 +109,16 @@ def test_a_comparison_of_fitted_heads_has_no_losses(tmp_path: Path) -> None:
     assert "Loss over the epochs" in comparison_page(made)
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 1), (64, 1, 1), (1, 1, 1), (1, 64, 3)])
+def test_mistakes_of_one_pixel_a_side_keep_their_shape(shape: tuple[int, int, int]) -> None:
+    pixels = torch.zeros(1, *shape, dtype=torch.uint8)
+    pictures = ImageSet(pixels, torch.tensor([0]), ["a"], ["a"])
+    figure = figures.mistakes(pictures, torch.tensor([[0.0, 1.0]]), ("a", "b"))
+    assert figure is not None
+    (drawn,) = figure.axes[0].images
+    assert drawn.get_array().shape == (shape if shape[2] == 3 else shape[:2])
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("names", [("고양이", "개"), ("x" * 200, "y" * 200), ("犬", "猫" * 80)])
 def test_figures_take_names_of_any_length_and_language(names: tuple[str, str]) -> None:

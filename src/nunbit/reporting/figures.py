@@ -126,7 +126,10 @@ def mistakes(pictures: ImageSet, logits_NK: Tensor, class_names: Sequence[str]) 
     for axes, i in zip(grid.flat, shown, strict=False):
         image = pictures.images[i].numpy()
         grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
-        axes.imshow(image.squeeze(), **(grey if image.shape[2] == 1 else {}))
+        if image.shape[2] == 1:
+            axes.imshow(image[:, :, 0], **grey)
+        else:
+            axes.imshow(image)
         said = f"{short(class_names[int(predicted_N[i])])} {sure_N[i]:.0%}"
         title = f"{said}\nis {short(class_names[int(pictures.labels[i])])}"
         axes.set_title(title, fontsize=8, parse_math=False)
