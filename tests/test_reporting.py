@@ -179,6 +179,22 @@ def test_a_report_measures_the_training_pictures_that_the_training_measured(run:
         assert again.train_logits is None, "as after the training: no suspicious labels"
 
 
+def test_the_result_of_an_older_nunbit_is_read_or_refused_in_one_line(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    for key in ("kept_epoch", "test"):
+        less = {name: value for name, value in result.items() if name != key}
+        (run / "result.json").write_text(json.dumps(less))
+        with pytest.raises(DataError, match=f"result.json of .* has no '{key}'"):
+            nunbit.report(run, quiet=True)
+    # A last layer alone, fitted before the start's seconds were recorded.
+    del result["start_seconds"]
+    (run / "result.json").write_text(json.dumps({**result, "epochs": 0, "seconds": 2.5}))
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        (run / name).write_text("")
+    with reopened(run, Display(quiet=True)) as again:
+        assert again.to_dict()["seconds"] == 2.5
+
+
 def test_what_is_gone_or_changed_is_one_clear_line(run: Path, tmp_path: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     data = shutil.copytree(config["data"]["source"], tmp_path / "moved")
