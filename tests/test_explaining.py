@@ -23,6 +23,7 @@ from nunbit.explaining.diagram import draw_network
 from nunbit.explaining.drawing import kernels, signed_over, tiles
 from nunbit.explaining.folding import Box, cards, fold
 from nunbit.explaining.layers import cam_layer, first_weight
+from nunbit.explaining.network import DIAGRAM, draw_architecture
 from nunbit.explaining.parameters import ask
 from nunbit.explaining.trace import trace
 from nunbit.models.registry import build_model
@@ -101,6 +102,30 @@ def test_what_a_later_step_overwrites_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
     found = trace(model, picture())
     assert found.outputs[0].min() < 0 == found.outputs[1].min()
+
+
+class Centred(nn.Module):
+    """Takes numbers without a batch from its picture: a mean, and one row for a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.with_bias, self.without = nn.Linear(3 * 32 * 32, 5), nn.Linear(5, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        row = (x - x.mean() * torch.sigmoid(x.mean((1, 2, 3)))).flatten()
+        logits: Tensor = self.without(torch.tanh(self.with_bias(row)))[None]
+        return logits
+
+
+def test_numbers_without_a_batch_are_steps_too() -> None:
+    model = Centred().eval()
+    steps = trace(model, picture()).steps
+    labels = [step.operation.label for step in steps]
+    assert {"linear 3,072 → 5", "linear 5 → 4"} <= set(labels)
+    assert steps[0].shape == (1,), "the mean over the whole picture"
+    assert sum(step.operation.multiply_adds for step in steps) == 3 * 32 * 32 * 5 + 5 * 4
+    assert "5 → 4" in draw_architecture("centred", model, 3, (32, 32)).files[DIAGRAM].decode()
+    assert [found.units for found in measure_layers(model, picture(), [0])][-1] == 4
 
 
 def test_stages_end_at_the_last_map_of_each_size() -> None:

@@ -354,10 +354,13 @@ def test_a_network_that_is_large_or_cannot_be_traced_gets_no_saliency(
         patch.setattr(saliency, "MOST_MULTIPLY_ADDS", 1)
         assert saliency.saliency_maps(made, [0]) == {}
 
-    def fails(*_: object) -> None:
-        raise RuntimeError("an operation without a name")
+    for kind in (RuntimeError, TypeError, ValueError):
 
-    monkeypatch.setattr(saliency, "trace", fails)
+        def fails(*_: object, kind: type[Exception] = kind) -> None:
+            raise kind("an operation without a name")
+
+        monkeypatch.setattr(saliency, "trace", fails)
+        assert saliency.saliency_maps(made, [0]) == {}
     assert "Grad-CAM" not in run_page(made)
 
 

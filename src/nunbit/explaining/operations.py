@@ -123,9 +123,10 @@ def _pooling(name: str, args: Sequence[Any], output: Tensor) -> Operation:
 
 
 def _product(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Operation:
-    if name in ("addmm", "mm", "addmv", "linear") and streams == 1:
-        weight = args[-1]
-        first, last = weight.shape if name != "linear" else weight.shape[::-1]
+    if name in ("addmm", "mm", "addmv", "mv", "linear") and streams == 1:
+        weight = next(a for a in reversed(args) if isinstance(a, Tensor) and a.ndim == 2)
+        is_transposed = name in ("addmv", "mv", "linear")
+        first, last = weight.shape[::-1] if is_transposed else weight.shape
         rows = output.numel() // output.shape[-1]
         cost = rows * first * last
         linear = tr("linear")
