@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ def test_the_page_says_the_result_and_loads_nothing(finished: Finished) -> None:
     assert reader.all("script", "type") == ["application/json"]
     assert "default-src 'none'" in page
     assert f"--config {finished.run_dir}/config.json" in page
+
+
+def test_seconds_an_epoch_leave_the_start_out(finished: Finished) -> None:
+    epochs = tuple(replace(epoch, seconds=2.0) for epoch in finished.epochs)
+    page = run_page(replace(finished, epochs=epochs, start_seconds=60.0))
+    assert f"{duration(76.0)}<" in page
+    assert f"{duration(2.0)} an epoch" in page
 
 
 def test_every_text_of_the_page_is_finished(finished: Finished) -> None:

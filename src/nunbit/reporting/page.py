@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from nunbit.asked import spelled
@@ -121,6 +122,7 @@ def _facts(finished: Finished) -> dict[str, Any]:
         "is_small": max(dataset.preprocess.height, dataset.preprocess.width) <= 32,
         "curves": {name: _curve(finished.epochs, name) for name in CURVES},
         "kept": kept[0] if kept else None,
+        "epoch_seconds": fmean(e.seconds for e in finished.epochs) if finished.epochs else None,
         "skipped": dataset.skipped,
         "leaks": dataset.leaks,
         "repeat": f"nunbit train --config {shlex.quote(str(finished.run_dir / CONFIG_FILE))}",
