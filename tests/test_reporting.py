@@ -276,6 +276,17 @@ def test_many_classes_become_their_confused_pairs(tmp_path: Path) -> None:
     assert first < page.index('scope="row">class 7<') < page.index('scope="row">class 0<')
 
 
+def test_classes_without_test_pictures_are_not_called_the_worst(tmp_path: Path) -> None:
+    k = 40
+    labels = [label for label in range(k) if label % 2]
+    made = fake_run(tmp_path, [f"class {i}" for i in range(k)], labels,
+                    logits_of(labels, [0.9] * len(labels), k))  # fmt: skip  # two lines
+    page = run_page(made)
+    assert max(page.index(f'scope="row">class {i}<') for i in labels) < min(
+        page.index(f'scope="row">class {i}<') for i in range(0, k, 2)
+    )
+
+
 def test_a_perfect_result_has_a_page_too(tmp_path: Path) -> None:
     labels = [0, 1, 2] * 4
     made = fake_run(tmp_path, ("a", "b", "c"), labels, logits_of(labels, [1 - 1e-12] * 12, 3))

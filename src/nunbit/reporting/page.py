@@ -157,13 +157,18 @@ def _class_facts(finished: Finished) -> dict[str, Any]:
 
 
 def _class_rows(finished: Finished) -> list[ClassRow]:
-    """Return the classes in their order, or the worst first where there are many."""
+    """Return the classes in their order, or the worst first where there are many.
+
+    Those without test pictures, whose recall is unknown, come last then.
+    """
     confusion = finished.test.confusion
     rows = [
         ClassRow(row, wilson_interval(confusion[i][i], row.n) if row.n else None)
         for i, row in enumerate(finished.test.per_class)
     ]
-    return rows if len(rows) <= MAX_ROWS else sorted(rows, key=lambda row: row.metrics.recall)
+    if len(rows) <= MAX_ROWS:
+        return rows
+    return sorted(rows, key=lambda row: (row.ci95 is None, row.metrics.recall))
 
 
 def _properties(finished: Finished) -> dict[Any, Any]:
