@@ -435,6 +435,9 @@ def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "two").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "two" / name)
     for words, code, hint in (
         (["nett"], 66, "did you mean 'net'"),
         (["full"], 66, "holds no model.safetensors"),
@@ -451,6 +454,7 @@ def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["net", "--model.name", "cnn"], 2, "'model.name' is not used by explain"),
         (["net", "--model.weights", "pretrained"], 2, "not used by explain"),
         (["basics/linear", "a.png"], 2, "takes no pictures"),
+        (["basics/convolution", "two"], 2, "takes one picture"),
         (["basics/convolution", "--size", "9"], 2, "does not apply to a lesson"),
     ):
         assert main(["explain", *words]) == code, words

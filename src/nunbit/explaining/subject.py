@@ -156,15 +156,15 @@ def _network(name: str, images: Sequence[Picture], options: Options, track: Trac
 def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
     del track
     options.refuse("a lesson", "layer", "classes", "settings")
-    most = 1 if name == "basics/convolution" else 0
-    if len(images) > most:
-        raise UsageError(
-            "{name} takes {what}", name=name, what=tr("one picture") if most else tr("no pictures")
-        )
     if name == "basics/linear":
+        if images:
+            raise UsageError("{name} takes {what}", name=name, what=tr("no pictures"))
         return draw_linear()
+    given = _named(images)
+    if len(given) > 1:
+        raise UsageError("{name} takes {what}", name=name, what=tr("one picture"))
     with quiet_pillow():
-        pictures = [(found, _opened(found, picture, "RGB")) for found, picture in _named(images)]
+        pictures = [(found, _opened(found, picture, "RGB")) for found, picture in given]
     found, image = pictures[0] if pictures else (None, None)
     return draw_convolution(image, found)
 
