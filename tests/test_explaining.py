@@ -396,6 +396,17 @@ def test_a_folder_of_pictures_is_read_as_far_as_it_is_shown(
     assert re.search(r"\b4 pictures", page)
 
 
+def test_a_folder_that_cannot_be_had_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nunbit.explaining.subject._network", lambda *_: pytest.fail("worked"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for out, says in (("full", "not empty"), ("full/mine.txt/sub", "Not a directory")):
+        with pytest.raises(CannotCreateError, match=says):
+            nunbit.explain("net", out=out, quiet=True)
+
+
 def test_the_current_folder_may_be_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_run("run", "cnn")
     monkeypatch.chdir("run")

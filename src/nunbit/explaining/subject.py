@@ -14,7 +14,7 @@ from nunbit.data.given import Picture, find_pictures, open_picture
 from nunbit.data.pictures import printable
 from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
 from nunbit.explaining.convolution import draw_convolution
-from nunbit.explaining.explanation import Drawn, Explanation, claim_folder, write
+from nunbit.explaining.explanation import Drawn, Explanation, write
 from nunbit.explaining.network import draw_architecture
 from nunbit.explaining.parameters import draw_linear
 from nunbit.explaining.pictures import MAX_MEASURED, draw_pictures
@@ -22,6 +22,7 @@ from nunbit.language import tr
 from nunbit.modelfile import load_classifier
 from nunbit.models.registry import build_model, list_models
 from nunbit.recipes import LESSONS
+from nunbit.storage import free_folder
 from nunbit.values import Setting, typed
 
 DIRECT = ("layer", "classes")  # options that are no settings
@@ -92,8 +93,8 @@ def explain_subject(
         raise MissingInputError(
             "no run, model file, network or lesson '{name}'; {near}", name=name, near=near
         )
-    drawn = draw(name, images, options, track)
-    return write(drawn, claim_folder(out, default))
+    folder = free_folder(out, default)  # refused before the work, created after it
+    return write(draw(name, images, options, track), folder)
 
 
 def _is_run(path: Path) -> bool:
