@@ -98,6 +98,26 @@ def test_the_receptive_field_is_what_gradients_reach() -> None:
     assert int(moved.nonzero().T[1].min() - columns.min()) == step.jump[1]
 
 
+class Attention(nn.Module):
+    """Attends to pixels with themselves, by one function or by two matrix products."""
+
+    def __init__(self, *, is_whole: bool) -> None:
+        super().__init__()
+        self.is_whole = is_whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)[:, None]  # (B, 1 head, N, d)
+        if self.is_whole:
+            return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return (tokens @ tokens.transpose(2, 3)).softmax(-1) @ tokens
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_multiplications_of_attention_count(is_whole: bool) -> None:
+    steps = trace(Attention(is_whole=is_whole), picture(8)).steps
+    assert sum(step.operation.multiply_adds for step in steps) == 2 * 64 * 64 * 3
+
+
 def test_what_a_later_step_overwrites_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
     found = trace(model, picture())

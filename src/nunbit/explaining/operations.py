@@ -132,9 +132,13 @@ def _product(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Op
         linear = tr("linear")
         return Operation("linear", f"{linear} {first:,} → {last:,}", multiply_adds=cost)
     if "scaled_dot_product" in name:
-        return Operation("combine", tr("attention"), sees_all=True)
-    if name in ("bmm", "matmul", "baddbmm"):
-        return Operation("combine", tr("matrix product"), sees_all=True)
+        query, key, value = args[:3]  # (B, heads, N, d), (B, heads, M, d) and (B, heads, M, e)
+        cost = query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+        return Operation("combine", tr("attention"), sees_all=True, multiply_adds=cost)
+    if name in ("bmm", "matmul", "baddbmm", "mm", "addmm"):
+        cost = output.numel() * args[-1].shape[-2]
+        label = tr("matrix product")
+        return Operation("combine", label, sees_all=True, multiply_adds=cost)
     if name in ("add", "mul", "sub", "div"):
         sign = {"add": "+", "mul": "×", "sub": "-", "div": "÷"}[name]
         words = {"+": tr("sum of both"), "×": tr("product of both")}
