@@ -180,6 +180,16 @@ def test_paths_mean_the_same_from_any_folder(
     assert (config.data.source, config.model.weights) == ("digits", "pretrained")
 
 
+def test_a_path_below_the_home_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos").mkdir()
+    given = {"data.source": "~/photos", "data.overrides": "~/none.csv"}
+    data = anchored(RunConfig().override(given)).data
+    assert (data.source, data.overrides) == (str(tmp_path / "photos"), "~/none.csv")
+
+
 def test_a_dash_is_an_underline_where_settings_are_refused() -> None:
     for name in ("train.max-steps", "train.max_steps"):
         with pytest.raises(UsageError, match="follows from the budget"):

@@ -427,6 +427,14 @@ def test_a_folder_that_cannot_be_had_is_refused_before_the_work(
             nunbit.explain("net", out=out, quiet=True)
 
 
+def test_dots_belong_to_the_name_of_a_run() -> None:
+    for name in ("lr0.1", "lr0.01"):
+        save_run(name, "mlp")
+        assert nunbit.explain(name, quiet=True).folder == Path(f"{name}-explained")
+        file = Path(name) / "model.safetensors"
+        assert nunbit.explain(file, quiet=True).folder == Path(name) / "model-explained"
+
+
 def test_the_current_folder_may_be_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_run("run", "cnn")
     monkeypatch.chdir("run")

@@ -83,7 +83,8 @@ def explain_subject(
         default, draw = Path(f"explain-{name.replace('/', '-')}"), _lesson
     elif _is_run(path):
         beside = path if path.name not in ("", "..") else path.resolve()
-        default, draw = beside.with_name(f"{beside.stem}-explained"), _run
+        stem = path.stem if path.is_file() else beside.name  # a folder's dots are its name's
+        default, draw = beside.with_name(f"{stem}-explained"), _run
     elif name in known or ":" in name:
         default, draw = Path(f"explain-{name.replace(':', '-')}"), _network
     elif path.exists():

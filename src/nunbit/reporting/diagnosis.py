@@ -9,7 +9,7 @@ import numpy as np
 from nunbit.data.decode import BadPictureError, Mode, decode, quiet_pillow
 from nunbit.data.overrides import write_overrides
 from nunbit.data.pictures import array_to_image
-from nunbit.data.sources import refuse_inside
+from nunbit.data.sources import absolute, refuse_inside
 from nunbit.diagnosis.doctor import Diagnosis
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
@@ -71,8 +71,8 @@ def report_folder(spec: str, out: Path | None) -> Path:
         CannotCreateError: it holds something, or nothing could be written there.
         UsageError: it lies inside the data, where it would become a class.
     """
-    name = Path(spec).expanduser().resolve().stem if Path(spec).exists() else spec
-    folder = free_folder(out, FOLDER / name)
+    path = Path(absolute(spec))
+    folder = free_folder(out, FOLDER / (path.stem if path.is_file() else path.name))
     refuse_inside(folder, spec, "--out")
     return folder
 
