@@ -118,6 +118,26 @@ def test_multiplications_of_attention_count(is_whole: bool) -> None:
     assert sum(step.operation.multiply_adds for step in steps) == 2 * 64 * 64 * 3
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_the_trace_looks_into_multi_head_attention(need_weights: bool) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = x.flatten(2).transpose(1, 2).repeat(1, 1, 2)  # (B, N, 6)
+            out: Tensor = self.attention(tokens, tokens, tokens, need_weights=need_weights)[0]
+            return out
+
+    steps = trace(Block().eval(), picture(4)).steps
+    linear = [s.operation.label for s in steps if s.operation.role == "linear"]
+    assert linear == ["linear 6 → 18", "linear 6 → 6"]
+    counted = sum(step.operation.multiply_adds for step in steps)
+    assert counted == 16 * 6 * 18 + 2 * 16 * 16 * 6 + 16 * 6 * 6
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_what_a_later_step_overwrites_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
     found = trace(model, picture())

@@ -96,10 +96,21 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
         x: (1, C, H, W).
     """
     recorder = _Recorder(model, x)
-    with torch.no_grad(), eval_mode(model), recorder.watching(), recorder:
+    with torch.no_grad(), eval_mode(model), _open_attention(), recorder.watching(), recorder:
         model(x)
     steps, outputs = tuple(recorder.steps), tuple(recorder.outputs)
     return Trace(steps, outputs, tuple(x.shape[1:]), tuple(recorder.map_layers))
+
+
+@contextmanager
+def _open_attention() -> Iterator[None]:
+    """Keep PyTorch from joining linear layers and attention to one operation in this block."""
+    is_joined = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(is_joined)
 
 
 class _Recorder(TorchDispatchMode):
