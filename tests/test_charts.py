@@ -12,10 +12,12 @@ from fake_runs import fake_comparison
 from nunbit.data.pictures import ImageSet
 from nunbit.metrics import measure
 from nunbit.reporting import charts, dots, figures
-from nunbit.reporting.comparison import comparison_page
+from nunbit.reporting.comparison import accuracy_comparison, comparison_page, losses
 from nunbit.reporting.render import JOINER, NB_HYPHEN, NBSP, glued
 from nunbit.reporting.slices import Slice
 from nunbit.reporting.svg import CHAR, LEFT, RIGHT, WIDTH
+from nunbit.reporting.verdicts import judge
+from nunbit.training.loop import EpochResult
 
 NAMES = {"a": 0.8, "b": 0.6, "c": 0.5}
 
@@ -53,6 +55,29 @@ def test_bars_begin_at_guessing_unless_a_recipe_is_worse(tmp_path: Path) -> None
     assert scale.span((0.1, 0.55)) == "left:0.00%;width:50.00%"
     assert scale.ticks[-1] == 1
     assert charts.track(rows, 0.55).low == 0
+
+
+def test_bars_of_the_figure_begin_where_those_of_the_page_do(tmp_path: Path) -> None:
+    rows = fake_comparison(tmp_path, NAMES).rows
+    below = [replace(row, tests=(0.05, *row.tests[1:])) for row in rows]
+    for shown, low in ((rows, 0.1), (below, 0.0)):
+        figure = accuracy_comparison(shown, 0.1)
+        assert figure.axes[0].get_xlim()[0] == charts.track(shown, 0.1).low == low
+
+
+def test_a_curve_of_one_epoch_is_seen() -> None:
+    epoch = EpochResult(1, 10, 0.1, 1.0, 0.5, 0.9, 0.6, 100, 2.0, 100.0)
+    drawn = [line for axes in figures.curves([epoch], 0).axes for line in axes.lines]
+    assert [line.get_marker() for line in drawn] == ["o"] * 4
+
+
+def test_the_sheet_of_mistakes_has_the_order_of_the_page() -> None:
+    logits = torch.tensor([[0.0, 20.0], [0.0, 30.0]])  # both certain in single precision
+    pixels = torch.tensor([1, 2], dtype=torch.uint8)[:, None, None, None].expand(2, 4, 4, 1)
+    pictures = ImageSet(pixels, torch.tensor([0, 0]), ["a", "b"], ["a", "b"])
+    figure = figures.mistakes(pictures, judge(logits, pictures.labels), ("a", "b"))
+    assert figure is not None
+    assert [axes.images[0].get_array().max() for axes in figure.axes[:2]] == [2, 1]
 
 
 def test_twelve_recipes_are_told_apart() -> None:
@@ -107,6 +132,18 @@ def test_a_comparison_of_fitted_heads_has_no_losses(tmp_path: Path) -> None:
     page = comparison_page(replace(made, rows=rows))
     assert "Loss over the epochs" not in page
     assert "Loss over the epochs" in comparison_page(made)
+    assert figures.to_png(losses(rows)).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 1), (64, 1, 1), (1, 1, 1), (1, 64, 3)])
+def test_mistakes_of_one_pixel_a_side_keep_their_shape(shape: tuple[int, int, int]) -> None:
+    pixels = torch.zeros(1, *shape, dtype=torch.uint8)
+    pictures = ImageSet(pixels, torch.tensor([0]), ["a"], ["a"])
+    verdicts = judge(torch.tensor([[0.0, 1.0]]), pictures.labels)
+    figure = figures.mistakes(pictures, verdicts, ("a", "b"))
+    assert figure is not None
+    (drawn,) = figure.axes[0].images
+    assert drawn.get_array().shape == (shape if shape[2] == 3 else shape[:2])
 
 
 @pytest.mark.filterwarnings("error")
@@ -118,7 +155,7 @@ def test_figures_take_names_of_any_length_and_language(names: tuple[str, str]) -
     pictures = ImageSet(pixels, labels, ["a", "b", "c"], ["a", "b", "c"])
     for figure in (
         figures.confusion(measure(logits, labels, names)),
-        figures.mistakes(pictures, logits, names),
+        figures.mistakes(pictures, judge(logits, labels), names),
     ):
         assert figure is not None
         assert figures.to_png(figure).startswith(b"\x89PNG")

@@ -4,11 +4,20 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nunbit.asked import asked_config, spelled
-from nunbit.config import DataConfig, RunConfig, TrainConfig, describe_settings
+from nunbit.config import (
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    describe_settings,
+)
 from nunbit.data.sources import anchored
 from nunbit.errors import UsageError
 from nunbit.recipes import RECIPES, get_recipe
@@ -55,6 +64,35 @@ def test_a_wrong_setting_is_one_line_with_what_is_allowed(
         RunConfig().override({setting: value})
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "says"),
+    [
+        (OptimConfig, {"name": "SGD"}, "optim.name is 'SGD'; allowed: adam, adamw"),
+        (OptimConfig, {"schedule": "cosinus"}, "did you mean 'cosine'"),
+        (OptimConfig, {"lr": "fast"}, "a number"),
+        (DataConfig, {"normalize": "imagenet"}, "data.normalize is 'imagenet'"),
+        (DataConfig, {"source": None}, "data.source is None; allowed: a text"),
+        (TrainConfig, {"precision": "fp16"}, "train.precision is 'fp16'"),
+        (TrainConfig, {"epochs": 2.5}, "a whole number"),
+        (EvalConfig, {"views": "miror"}, "did you mean 'mirror'"),
+        (ModelConfig, {"args": 3}, "an object of options"),
+        (RunConfig, {"recipe": 3}, "recipe is 3; allowed: a text"),
+        (RunConfig, {"optim": {"name": "sgd"}}, "allowed: OptimConfig"),
+    ],
+)
+def test_a_section_made_in_python_is_checked_too(
+    section: type, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        section(**given)
+
+
+def test_a_section_reads_its_values_as_the_command_line_does() -> None:
+    assert DataConfig(flip="false").flip is False  # type: ignore[arg-type]
+    assert TrainConfig(epochs="5").epochs == 5  # type: ignore[arg-type]
+    assert isinstance(OptimConfig(lr=1).lr, float)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -140,6 +178,16 @@ def test_paths_mean_the_same_from_any_folder(
     known = {"data.source": "digits", "model.weights": "pretrained"}
     config = anchored(config.override(known))
     assert (config.data.source, config.model.weights) == ("digits", "pretrained")
+
+
+def test_a_path_below_the_home_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos").mkdir()
+    given = {"data.source": "~/photos", "data.overrides": "~/none.csv"}
+    data = anchored(RunConfig().override(given)).data
+    assert (data.source, data.overrides) == (str(tmp_path / "photos"), "~/none.csv")
 
 
 def test_a_dash_is_an_underline_where_settings_are_refused() -> None:

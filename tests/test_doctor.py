@@ -22,6 +22,7 @@ from nunbit.diagnosis import shortcuts
 from nunbit.diagnosis.doctor import _judged_rows
 from nunbit.diagnosis.examination import file_facts
 from nunbit.diagnosis.labels import _suspects
+from nunbit.reporting.diagnosis import report_folder
 from planting import found_by, plant, with_border
 
 SIDE = 64
@@ -347,6 +348,17 @@ def test_the_next_command_can_be_pasted(
     published = replace(open_source("my photos"), is_published=True)
     monkeypatch.setattr("nunbit.api.open_source", lambda *_: published)
     assert nunbit.doctor("my photos", features="none", out="o", quiet=True).fixes == ()
+
+
+def test_the_report_is_named_after_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "v1.2").mkdir()
+    (tmp_path / "table.csv").touch()
+    for spec, name in (("~/v1.2", "v1.2"), ("./v1.2", "v1.2"), ("table.csv", "table"),
+                       ("fashion-mnist", "fashion-mnist")):  # fmt: skip  # two lines
+        assert report_folder(spec, None) == Path("doctor") / name
 
 
 def test_telephones_and_cut_animations_are_no_fault(tmp_path: Path) -> None:

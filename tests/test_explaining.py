@@ -23,6 +23,7 @@ from nunbit.explaining.diagram import draw_network
 from nunbit.explaining.drawing import kernels, signed_over, tiles
 from nunbit.explaining.folding import Box, cards, fold
 from nunbit.explaining.layers import cam_layer, first_weight
+from nunbit.explaining.network import DIAGRAM, draw_architecture
 from nunbit.explaining.parameters import ask
 from nunbit.explaining.trace import trace
 from nunbit.models.registry import build_model
@@ -97,10 +98,74 @@ def test_the_receptive_field_is_what_gradients_reach() -> None:
     assert int(moved.nonzero().T[1].min() - columns.min()) == step.jump[1]
 
 
+class Attention(nn.Module):
+    """Attends to pixels with themselves, by one function or by two matrix products."""
+
+    def __init__(self, *, is_whole: bool) -> None:
+        super().__init__()
+        self.is_whole = is_whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)[:, None]  # (B, 1 head, N, d)
+        if self.is_whole:
+            return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return (tokens @ tokens.transpose(2, 3)).softmax(-1) @ tokens
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_multiplications_of_attention_count(is_whole: bool) -> None:
+    steps = trace(Attention(is_whole=is_whole), picture(8)).steps
+    assert sum(step.operation.multiply_adds for step in steps) == 2 * 64 * 64 * 3
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_the_trace_looks_into_multi_head_attention(need_weights: bool) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = x.flatten(2).transpose(1, 2).repeat(1, 1, 2)  # (B, N, 6)
+            out: Tensor = self.attention(tokens, tokens, tokens, need_weights=need_weights)[0]
+            return out
+
+    steps = trace(Block().eval(), picture(4)).steps
+    linear = [s.operation.label for s in steps if s.operation.role == "linear"]
+    assert linear == ["linear 6 → 18", "linear 6 → 6"]
+    counted = sum(step.operation.multiply_adds for step in steps)
+    assert counted == 16 * 6 * 18 + 2 * 16 * 16 * 6 + 16 * 6 * 6
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_what_a_later_step_overwrites_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
     found = trace(model, picture())
     assert found.outputs[0].min() < 0 == found.outputs[1].min()
+
+
+class Centred(nn.Module):
+    """Takes numbers without a batch from its picture: a mean, and one row for a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.with_bias, self.without = nn.Linear(3 * 32 * 32, 5), nn.Linear(5, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        row = (x - x.mean() * torch.sigmoid(x.mean((1, 2, 3)))).flatten()
+        logits: Tensor = self.without(torch.tanh(self.with_bias(row)))[None]
+        return logits
+
+
+def test_numbers_without_a_batch_are_steps_too() -> None:
+    model = Centred().eval()
+    steps = trace(model, picture()).steps
+    labels = [step.operation.label for step in steps]
+    assert {"linear 3,072 → 5", "linear 5 → 4"} <= set(labels)
+    assert steps[0].shape == (1,), "the mean over the whole picture"
+    assert sum(step.operation.multiply_adds for step in steps) == 3 * 32 * 32 * 5 + 5 * 4
+    assert "5 → 4" in draw_architecture("centred", model, 3, (32, 32)).files[DIAGRAM].decode()
+    assert [found.units for found in measure_layers(model, picture(), [0])][-1] == 4
 
 
 def test_stages_end_at_the_last_map_of_each_size() -> None:
@@ -192,6 +257,18 @@ def test_integrated_gradients_sum_to_the_change_of_the_score() -> None:
         found = saliency.complete_gradients(build(name), x, black, 2)
         assert found.gap <= 0.01, name
         assert float(found.values.sum()) == pytest.approx(found.score_change, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("total", "change", "share"),
+    [(2.1, 2.0, 1.05), (6.0, 2.0, 3.0), (-1.0, -2.0, 0.5), (1.0, -2.0, -0.5), (0.0, 0.0, 1.0)],
+)
+def test_the_share_of_the_score_that_gradients_reach_has_a_sign(
+    total: float, change: float, share: float
+) -> None:
+    found = saliency.Integrated(torch.full((1, 1, 1), total), change, 32)
+    assert found.share == pytest.approx(share, abs=1e-6)
+    assert found.gap == pytest.approx(abs(share - 1), abs=1e-6)
 
 
 def test_integrated_gradients_agree_with_captum() -> None:
@@ -359,6 +436,25 @@ def test_a_folder_of_pictures_is_read_as_far_as_it_is_shown(
     assert re.search(r"\b4 pictures", page)
 
 
+def test_a_folder_that_cannot_be_had_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nunbit.explaining.subject._network", lambda *_: pytest.fail("worked"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for out, says in (("full", "not empty"), ("full/mine.txt/sub", "Not a directory")):
+        with pytest.raises(CannotCreateError, match=says):
+            nunbit.explain("net", out=out, quiet=True)
+
+
+def test_dots_belong_to_the_name_of_a_run() -> None:
+    for name in ("lr0.1", "lr0.01"):
+        save_run(name, "mlp")
+        assert nunbit.explain(name, quiet=True).folder == Path(f"{name}-explained")
+        file = Path(name) / "model.safetensors"
+        assert nunbit.explain(file, quiet=True).folder == Path(name) / "model-explained"
+
+
 def test_the_current_folder_may_be_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_run("run", "cnn")
     monkeypatch.chdir("run")
@@ -398,6 +494,9 @@ def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "two").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "two" / name)
     for words, code, hint in (
         (["nett"], 66, "did you mean 'net'"),
         (["full"], 66, "holds no model.safetensors"),
@@ -411,7 +510,10 @@ def test_wrong_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["net", "--classes", "0"], 2, "1 to 100000"),
         (["net", "--size", "2"], 2, "needs 4 pixels"),
         (["net", "--optim.lr", "1"], 2, "not used by explain"),
+        (["net", "--model.name", "cnn"], 2, "'model.name' is not used by explain"),
+        (["net", "--model.weights", "pretrained"], 2, "not used by explain"),
         (["basics/linear", "a.png"], 2, "takes no pictures"),
+        (["basics/convolution", "two"], 2, "takes one picture"),
         (["basics/convolution", "--size", "9"], 2, "does not apply to a lesson"),
     ):
         assert main(["explain", *words]) == code, words

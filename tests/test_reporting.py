@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from nunbit.cli import main
 from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from nunbit.errors import DataError, MissingInputError, NunbitError
 from nunbit.finished import Finished
+from nunbit.progress import Display
 from nunbit.reporting import confusions, dots, saliency, svg
 from nunbit.reporting.calibration import calibrate
 from nunbit.reporting.confusions import PER_CELL, confusion_cells
 from nunbit.reporting.gallery import Gallery
 from nunbit.reporting.page import run_page
 from nunbit.reporting.render import NBSP, duration, embedded, percent, percents
+from nunbit.reporting.reopen import reopened
 from nunbit.reporting.slices import drops, light, sides, slices
 from nunbit.reporting.verdicts import dealt, judge
 
@@ -115,6 +118,13 @@ def test_the_page_says_the_result_and_loads_nothing(finished: Finished) -> None:
     assert f"--config {finished.run_dir}/config.json" in page
 
 
+def test_seconds_an_epoch_leave_the_start_out(finished: Finished) -> None:
+    epochs = tuple(replace(epoch, seconds=2.0) for epoch in finished.epochs)
+    page = run_page(replace(finished, epochs=epochs, start_seconds=60.0))
+    assert f"{duration(76.0)}<" in page
+    assert f"{duration(2.0)} an epoch" in page
+
+
 def test_every_text_of_the_page_is_finished(finished: Finished) -> None:
     text = re.sub(
         r"<script.*?</script>|<style>.*?</style>|<[^>]+>", " ", run_page(finished), flags=re.S
@@ -166,6 +176,31 @@ def test_the_command_names_the_files(run: Path, capsys: pytest.CaptureFixture[st
     assert err.count("\n") == 1
     assert "is no run folder" in err
     assert main(["report"]) == 2
+
+
+def test_a_report_measures_the_training_pictures_that_the_training_measured(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["eval"]["train_pictures"] = 10
+    (run / "config.json").write_text(json.dumps(config))
+    with reopened(run, Display(quiet=True)) as again:
+        assert again.train.n == 10
+        assert again.train_logits is None, "as after the training: no suspicious labels"
+
+
+def test_the_result_of_an_older_nunbit_is_read_or_refused_in_one_line(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    for key in ("kept_epoch", "test"):
+        less = {name: value for name, value in result.items() if name != key}
+        (run / "result.json").write_text(json.dumps(less))
+        with pytest.raises(DataError, match=f"result.json of .* has no '{key}'"):
+            nunbit.report(run, quiet=True)
+    # A last layer alone, fitted before the start's seconds were recorded.
+    del result["start_seconds"]
+    (run / "result.json").write_text(json.dumps({**result, "epochs": 0, "seconds": 2.5}))
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        (run / name).write_text("")
+    with reopened(run, Display(quiet=True)) as again:
+        assert again.to_dict()["seconds"] == 2.5
 
 
 def test_what_is_gone_or_changed_is_one_clear_line(run: Path, tmp_path: Path) -> None:
@@ -239,6 +274,17 @@ def test_many_classes_become_their_confused_pairs(tmp_path: Path) -> None:
     assert "25 more" in page
     first = page.index('scope="row">class 5<')
     assert first < page.index('scope="row">class 7<') < page.index('scope="row">class 0<')
+
+
+def test_classes_without_test_pictures_are_not_called_the_worst(tmp_path: Path) -> None:
+    k = 40
+    labels = [label for label in range(k) if label % 2]
+    made = fake_run(tmp_path, [f"class {i}" for i in range(k)], labels,
+                    logits_of(labels, [0.9] * len(labels), k))  # fmt: skip  # two lines
+    page = run_page(made)
+    assert max(page.index(f'scope="row">class {i}<') for i in labels) < min(
+        page.index(f'scope="row">class {i}<') for i in range(0, k, 2)
+    )
 
 
 def test_a_perfect_result_has_a_page_too(tmp_path: Path) -> None:
@@ -327,10 +373,13 @@ def test_a_network_that_is_large_or_cannot_be_traced_gets_no_saliency(
         patch.setattr(saliency, "MOST_MULTIPLY_ADDS", 1)
         assert saliency.saliency_maps(made, [0]) == {}
 
-    def fails(*_: object) -> None:
-        raise RuntimeError("an operation without a name")
+    for kind in (RuntimeError, TypeError, ValueError):
 
-    monkeypatch.setattr(saliency, "trace", fails)
+        def fails(*_: object, kind: type[Exception] = kind) -> None:
+            raise kind("an operation without a name")
+
+        monkeypatch.setattr(saliency, "trace", fails)
+        assert saliency.saliency_maps(made, [0]) == {}
     assert "Grad-CAM" not in run_page(made)
 
 

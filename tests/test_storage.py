@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
-from nunbit.storage import atomic_write, load_tensors, make_folder, save_tensors
+from nunbit.storage import atomic_write, free_folder, load_tensors, make_folder, save_tensors
 
 TENSORS = {
     "weight": torch.arange(6.0).view(2, 3),
@@ -105,6 +105,18 @@ def test_the_umask_decides_the_mode(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
+
+
+def test_a_free_folder_is_found_without_being_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    assert free_folder(None, tmp_path / "empty") == tmp_path / "empty-2"
+    assert free_folder(tmp_path / "empty", tmp_path) == tmp_path / "empty"
+    assert free_folder(tmp_path / "a" / "b", tmp_path) == tmp_path / "a" / "b"
+    for taken in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CannotCreateError):
+            free_folder(taken, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(tmp_path: Path) -> None:

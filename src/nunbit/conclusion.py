@@ -47,7 +47,7 @@ def conclude(
         head: fitted last layer of a network that was not trained after that; its known features
             are not computed again.
     """
-    measured = dataset.train if head is not None else _measured_train(dataset.train, config)
+    measured = dataset.train if head is not None else measured_train(dataset.train, config)
 
     def outputs(part: str) -> Outputs:
         if head is not None:
@@ -77,8 +77,11 @@ def conclude(
     )
 
 
-def _measured_train(pictures: ImageSet, config: RunConfig) -> ImageSet:
-    """Return the training pictures that are measured: all, or some at equal distances."""
+def measured_train(pictures: ImageSet, config: RunConfig) -> ImageSet:
+    """Return the training pictures that are measured: all, or some at equal distances.
+
+    A fitted last layer that no epoch followed is measured on all, whose features it knows.
+    """
     most = config.eval.train_pictures
     if not most or len(pictures) <= most:
         return pictures

@@ -7,7 +7,6 @@ is made, so that no wrong setting reaches the training. This module never import
 
 import dataclasses
 import json
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +37,10 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        for name, kind in SECTIONS.items():
+            section = getattr(self, name)
+            require(isinstance(section, kind), name, section, kind.__name__)
+        object.__setattr__(self, "recipe", typed(str, "recipe", self.recipe))
         # The name becomes part of a folder's name.
         ok = self.recipe.isprintable() and 0 < len(self.recipe) <= 100 and self.recipe[0] != "."
         require(
@@ -69,7 +72,8 @@ class RunConfig:
             if section == "model" and name not in section_fields("model"):
                 model_args[name] = literal(value)
                 continue
-            changes.setdefault(section, {})[name] = _typed_field(section, name, value)
+            _require_field(section, name)
+            changes.setdefault(section, {})[name] = value
         if changes.get("model", {}).get("name", self.model.name) != self.model.name:
             # Options belong to a network; another one starts from its own defaults.
             model_args = {k: v for k, v in model_args.items() if f"model.{k}" in settings}
@@ -103,7 +107,7 @@ class RunConfig:
                 version=version,
                 format_version=FORMAT_VERSION,
             )
-        recipe = typed(str, "recipe", body.pop("recipe", "custom"))
+        recipe = body.pop("recipe", "custom")
         settings: dict[str, Any] = {}
         for section, fields in body.items():
             if section not in SECTIONS or not isinstance(fields, dict):
@@ -145,14 +149,12 @@ def describe_settings() -> list[dict[str, str]]:
     return rows
 
 
-def _typed_field(section: str, name: str, value: object) -> Any:
-    hints = typing.get_type_hints(SECTIONS[section])
-    if name not in hints:
-        names = section_fields(section)
+def _require_field(section: str, name: str) -> None:
+    names = section_fields(section)
+    if name not in names:
         raise UsageError(
             "no setting '{section}.{name}'; {hint}",
             section=section,
             name=name,
             hint=did_you_mean(name, names),
         )
-    return typed(hints[name], f"{section}.{name}", value)

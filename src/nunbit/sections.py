@@ -4,13 +4,14 @@ The docstring under a field gives its meaning and unit; `nunbit settings` prints
 never imports torch.
 """
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from nunbit.errors import UsageError
 from nunbit.language import tr
-from nunbit.values import Interval, Setting, is_plain
+from nunbit.values import Interval, Setting, is_plain, typed
 
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:
@@ -24,6 +25,13 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
         raise UsageError(
             "{name} is {shown}; allowed: {allowed}", name=name, shown=shown, allowed=allowed
         )
+
+
+def _read_fields(section: Any, name: str) -> None:
+    """Put each field of a new section through `typed`: an unknown word would choose a default."""
+    for field_name, hint in typing.get_type_hints(type(section)).items():
+        value = typed(hint, f"{name}.{field_name}", getattr(section, field_name))
+        object.__setattr__(section, field_name, value)  # the section is frozen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +76,7 @@ class DataConfig:
     """A .csv (path,action,label) of pictures to drop or relabel, as `nunbit doctor` proposes."""
 
     def __post_init__(self) -> None:
+        _read_fields(self, "data")
         require(
             bool(self.source), "data.source", self.source, tr("a name, folder, .csv or parquet")
         )
@@ -109,8 +118,7 @@ class ModelConfig:
     """Layers that do not train, by dotted name with *, separated by commas: conv1,blocks.*"""
 
     def __post_init__(self) -> None:
-        require(isinstance(self.name, str), "model.name", self.name, tr("the name of a network"))
-        require(isinstance(self.args, Mapping), "model.args", self.args, tr("an object of options"))
+        _read_fields(self, "model")
         for key, value in self.args.items():
             is_name = isinstance(key, str) and key.isidentifier() and len(key) <= 100
             require(is_name, tr("an option of the model"), key, tr("a name such as width"))
@@ -143,6 +151,7 @@ class OptimConfig:
     """Factor of the learning rate from each block to the one before it; 1 treats all alike."""
 
     def __post_init__(self) -> None:
+        _read_fields(self, "optim")
         require(0 < self.lr <= 100, "optim.lr", self.lr, tr("above 0, at most 100"))
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, tr("0 to below 1"))
         require(
@@ -183,6 +192,7 @@ class TrainConfig:
     """Time or updates between two checkpoints: 30s, 5m, 1h, 200steps, off (one at the end)."""
 
     def __post_init__(self) -> None:
+        _read_fields(self, "train")
         require(0 <= self.epochs <= 100_000, "train.epochs", self.epochs, "0 to 100000")
         require(0 <= self.max_steps <= 10**9, "train.max_steps", self.max_steps, "0 to 1000000000")
         require(2 <= self.batch_size <= 65_536, "train.batch_size", self.batch_size, "2 to 65536")
@@ -217,6 +227,7 @@ class EvalConfig:
     none of the classes where validation asks for it; 0 answers every picture."""
 
     def __post_init__(self) -> None:
+        _read_fields(self, "eval")
         require(1 <= self.batch_size <= 65_536, "eval.batch_size", self.batch_size, "1 to 65536")
         require(
             0 <= self.train_pictures <= 10**9,

@@ -94,6 +94,33 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
+def free_folder(out: Path | None, default: Path) -> Path:
+    """Return a folder for results: `out`, or the first free one of default, default-2, default-3...
+
+    Nothing is created: ask before the work, and create it when there is something to write.
+
+    Raises:
+        CannotCreateError: `out` exists and is not empty, or nothing could be written there.
+    """
+    folder, number = out or default, 1
+    while out is None and os.path.lexists(folder):
+        number += 1
+        folder = default.with_name(f"{default.name}-{number}")
+    wanted = folder.absolute()
+    there = next(path for path in (wanted, *wanted.parents) if os.path.lexists(path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise CannotCreateError(
+            "cannot write into {path}: {strerror}",
+            path=folder,
+            strerror=os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR),
+        )
+    if there == wanted and any(there.iterdir()):
+        raise CannotCreateError(
+            "{folder} exists and is not empty; choose another --out", folder=folder
+        )
+    return folder
+
+
 def digest(tensors: Mapping[str, Tensor], metadata: str) -> str:
     """Return the sha256 over the metadata and over every tensor's name, type, shape and bytes."""
     total = hashlib.sha256(metadata.encode())

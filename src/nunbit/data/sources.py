@@ -55,8 +55,9 @@ def open_source(spec: str, track: Track = untracked) -> Source:
 
 def absolute(source: str) -> str:
     """Return the absolute path of a data source that is one; a known name stays as it is."""
-    is_path = source not in NAMED and source and os.path.exists(source)
-    return os.path.abspath(source) if is_path else source
+    path = os.path.expanduser(source)
+    is_path = source not in NAMED and source and os.path.exists(path)
+    return os.path.abspath(path) if is_path else source
 
 
 def anchored(config: RunConfig) -> RunConfig:

@@ -119,4 +119,5 @@ def _awake(label: str, output: Tensor) -> Tensor | None:
     per_value = output.abs() < SATURATED if label in SQUASHERS else output > 0
     if per_value.ndim == 4:
         return per_value.any(dim=3).any(dim=2).any(dim=0)
-    return per_value.flatten(0, -2).any(dim=0)
+    units = per_value.shape[-1] if per_value.ndim else 1
+    return per_value.reshape(-1, units).any(dim=0)

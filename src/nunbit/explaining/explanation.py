@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nunbit.errors import CannotCreateError
 from nunbit.pages.environment import page_environment
 from nunbit.storage import atomic_write, make_folder
 
@@ -54,36 +53,17 @@ class Explanation:
 
 
 def write(drawn: Drawn, folder: Path) -> Explanation:
-    """Write the files into a folder that `claim_folder` made.
+    """Create the folder and write the files into it.
 
     Raises:
-        StorageError: they cannot be written.
+        CannotCreateError: the folder cannot be created.
+        StorageError: the files cannot be written.
     """
+    make_folder(folder)
     for name, data in drawn.files.items():
         atomic_write(folder / name, data)
     files = tuple(folder / name for name in drawn.files)
     return Explanation(folder, files, drawn.facts, tuple(drawn.lines))
-
-
-def claim_folder(out: Path | None, default: Path) -> Path:
-    """Create an empty folder: `out`, or the first free one of default, default-2, default-3, ...
-
-    Raises:
-        CannotCreateError: `out` exists and is not empty, or nothing can be written there.
-    """
-    if out is None:
-        number, folder = 1, default
-        while folder.exists():
-            number += 1
-            folder = default.with_name(f"{default.name}-{number}")
-    else:
-        folder = out
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CannotCreateError(
-                "{folder} exists and is not empty; choose another --out", folder=folder
-            )
-    make_folder(folder)
-    return folder
 
 
 def _uri(png: bytes) -> str:

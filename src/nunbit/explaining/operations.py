@@ -123,17 +123,22 @@ def _pooling(name: str, args: Sequence[Any], output: Tensor) -> Operation:
 
 
 def _product(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Operation:
-    if name in ("addmm", "mm", "addmv", "linear") and streams == 1:
-        weight = args[-1]
-        first, last = weight.shape if name != "linear" else weight.shape[::-1]
+    if name in ("addmm", "mm", "addmv", "mv", "linear") and streams == 1:
+        weight = next(a for a in reversed(args) if isinstance(a, Tensor) and a.ndim == 2)
+        is_transposed = name in ("addmv", "mv", "linear")
+        first, last = weight.shape[::-1] if is_transposed else weight.shape
         rows = output.numel() // output.shape[-1]
         cost = rows * first * last
         linear = tr("linear")
         return Operation("linear", f"{linear} {first:,} → {last:,}", multiply_adds=cost)
     if "scaled_dot_product" in name:
-        return Operation("combine", tr("attention"), sees_all=True)
-    if name in ("bmm", "matmul", "baddbmm"):
-        return Operation("combine", tr("matrix product"), sees_all=True)
+        query, key, value = args[:3]  # (B, heads, N, d), (B, heads, M, d) and (B, heads, M, e)
+        cost = query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+        return Operation("combine", tr("attention"), sees_all=True, multiply_adds=cost)
+    if name in ("bmm", "matmul", "baddbmm", "mm", "addmm"):
+        cost = output.numel() * args[-1].shape[-2]
+        label = tr("matrix product")
+        return Operation("combine", label, sees_all=True, multiply_adds=cost)
     if name in ("add", "mul", "sub", "div"):
         sign = {"add": "+", "mul": "×", "sub": "-", "div": "÷"}[name]
         words = {"+": tr("sum of both"), "×": tr("product of both")}

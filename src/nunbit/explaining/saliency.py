@@ -35,10 +35,16 @@ class Integrated:
     steps: int
 
     @property
+    def share(self) -> float:
+        """The sum as a share of the change of the score; 1 where both are 0."""
+        total = float(self.values.sum(dtype=torch.float64))
+        change = math.copysign(max(abs(self.score_change), 1e-6), self.score_change)
+        return 1 + (total - self.score_change) / change
+
+    @property
     def gap(self) -> float:
         """How far the sum is from the change of the score, as a share of it."""
-        total = float(self.values.sum(dtype=torch.float64))
-        return abs(total - self.score_change) / max(abs(self.score_change), 1e-6)
+        return abs(self.share - 1)
 
 
 def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: int) -> Tensor:

@@ -8,13 +8,13 @@ from typing import Any, Self
 from PIL import Image
 
 from nunbit.bundle import MODEL_FILE
-from nunbit.config import ModelConfig, RunConfig
+from nunbit.config import ModelConfig, RunConfig, section_fields
 from nunbit.data.decode import BadPictureError, Mode, quiet_pillow
 from nunbit.data.given import Picture, find_pictures, open_picture
 from nunbit.data.pictures import printable
 from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
 from nunbit.explaining.convolution import draw_convolution
-from nunbit.explaining.explanation import Drawn, Explanation, claim_folder, write
+from nunbit.explaining.explanation import Drawn, Explanation, write
 from nunbit.explaining.network import draw_architecture
 from nunbit.explaining.parameters import draw_linear
 from nunbit.explaining.pictures import MAX_MEASURED, draw_pictures
@@ -22,6 +22,7 @@ from nunbit.language import tr
 from nunbit.modelfile import load_classifier
 from nunbit.models.registry import build_model, list_models
 from nunbit.recipes import LESSONS
+from nunbit.storage import free_folder
 from nunbit.values import Setting, typed
 
 DIRECT = ("layer", "classes")  # options that are no settings
@@ -82,7 +83,8 @@ def explain_subject(
         default, draw = Path(f"explain-{name.replace('/', '-')}"), _lesson
     elif _is_run(path):
         beside = path if path.name not in ("", "..") else path.resolve()
-        default, draw = beside.with_name(f"{beside.stem}-explained"), _run
+        stem = path.stem if path.is_file() else beside.name  # a folder's dots are its name's
+        default, draw = beside.with_name(f"{stem}-explained"), _run
     elif name in known or ":" in name:
         default, draw = Path(f"explain-{name.replace(':', '-')}"), _network
     elif path.exists():
@@ -92,8 +94,8 @@ def explain_subject(
         raise MissingInputError(
             "no run, model file, network or lesson '{name}'; {near}", name=name, near=near
         )
-    drawn = draw(name, images, options, track)
-    return write(drawn, claim_folder(out, default))
+    folder = free_folder(out, default)  # refused before the work, created after it
+    return write(draw(name, images, options, track), folder)
 
 
 def _is_run(path: Path) -> bool:
@@ -131,10 +133,14 @@ def _network(name: str, images: Sequence[Picture], options: Options, track: Trac
             most_classes=MOST_CLASSES,
         )
     for setting in options.settings:
-        if setting not in ("data.size", "data.channels") and not setting.startswith("model."):
+        section, _, option = setting.partition(".")
+        is_option = section == "model" and option not in section_fields("model")
+        if not is_option and setting not in ("data.size", "data.channels"):
             raise UsageError(
-                "'{setting}' is not used by explain; allowed: size, channels, model.*",
+                "'{setting}' is not used by explain; allowed: size, channels, and options of "
+                "{name} as model.OPTION",
                 setting=setting,
+                name=name,
             )
     config = RunConfig(model=ModelConfig(name=name)).override(options.settings)
     channels = config.data.channels or 3
@@ -152,15 +158,15 @@ def _network(name: str, images: Sequence[Picture], options: Options, track: Trac
 def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
     del track
     options.refuse("a lesson", "layer", "classes", "settings")
-    most = 1 if name == "basics/convolution" else 0
-    if len(images) > most:
-        raise UsageError(
-            "{name} takes {what}", name=name, what=tr("one picture") if most else tr("no pictures")
-        )
     if name == "basics/linear":
+        if images:
+            raise UsageError("{name} takes {what}", name=name, what=tr("no pictures"))
         return draw_linear()
+    given = _named(images)
+    if len(given) > 1:
+        raise UsageError("{name} takes {what}", name=name, what=tr("one picture"))
     with quiet_pillow():
-        pictures = [(found, _opened(found, picture, "RGB")) for found, picture in _named(images)]
+        pictures = [(found, _opened(found, picture, "RGB")) for found, picture in given]
     found, image = pictures[0] if pictures else (None, None)
     return draw_convolution(image, found)
 

@@ -50,7 +50,7 @@ class Step:
     inputs: tuple[int, ...]
     """Positions of the steps whose outputs it takes; -1 is the picture."""
     shape: tuple[int, ...]
-    """Of its output, without the batch."""
+    """Of its output, without the batch; (1,) for a single number."""
     weights: tuple[str, ...]
     """Names of the parameters that it uses."""
     parameters: int
@@ -96,10 +96,21 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
         x: (1, C, H, W).
     """
     recorder = _Recorder(model, x)
-    with torch.no_grad(), eval_mode(model), recorder.watching(), recorder:
+    with torch.no_grad(), eval_mode(model), _open_attention(), recorder.watching(), recorder:
         model(x)
     steps, outputs = tuple(recorder.steps), tuple(recorder.outputs)
     return Trace(steps, outputs, tuple(x.shape[1:]), tuple(recorder.map_layers))
+
+
+@contextmanager
+def _open_attention() -> Iterator[None]:
+    """Keep PyTorch from joining linear layers and attention to one operation in this block."""
+    is_joined = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(is_joined)
 
 
 class _Recorder(TorchDispatchMode):
@@ -173,7 +184,8 @@ class _Recorder(TorchDispatchMode):
         field, jump = _receptive(before, operation, (self._x.shape[2], self._x.shape[3]))
         if id(output) in self._channels_last and output.ndim == 4:
             output = output.permute(0, 3, 1, 2)
-        shape = tuple(output.shape[1:] if len(output) == len(self._x) else output.shape)
+        has_batch = output.ndim > 0 and len(output) == len(self._x)
+        shape = tuple(output.shape[1:] if has_batch else output.shape) or (1,)
         comes_from_map = PICTURE in inputs or any(step.is_map for step in before)
         is_map = comes_from_map and output.ndim == 4 and min(shape[1:]) > 1
         step = Step(

@@ -77,9 +77,7 @@ def accuracy_comparison(rows: Sequence[Row], chance: float) -> Figure:
     """
     figure = Figure(figsize=(8, 1.3 + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    start = (
-        chance if min(min(r.test_ci95[0], r.test_mean, r.train_mean) for r in rows) > chance else 0
-    )
+    start = charts.track(rows, chance).low
     y = np.arange(len(rows))[::-1]
     for side, color, name, means in (
         (0.19, LIGHT, "training", [row.train_mean for row in rows]),
@@ -121,14 +119,14 @@ def losses(rows: Sequence[Row]) -> Figure:
     """Draw the training loss over the epochs: the mean of a recipe's seeds, and their range."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
-    for i, row in enumerate(rows):
-        epochs = min(map(len, row.losses))  # seeds may have stopped early at different epochs
-        loss_SE = np.array([loss[:epochs] for loss in row.losses])
-        x = np.arange(1, epochs + 1)
-        marker = "o" if epochs < 3 else None
-        color, line = PALETTE[i % len(PALETTE)], LINES[i // len(PALETTE) % len(LINES)]
-        axes.plot(x, loss_SE.mean(0), line, color=color, marker=marker, label=_plain(row.recipe))
-        axes.fill_between(x, loss_SE.min(0), loss_SE.max(0), color=color, alpha=0.18, linewidth=0)
+    for i, (row, line) in enumerate(zip(rows, charts.loss_lines(rows), strict=True)):
+        x, mean = [point[0] for point in line.points], [point[1] for point in line.points]
+        marker = "o" if len(x) < 3 else None
+        color, dashes = PALETTE[i % len(PALETTE)], LINES[i // len(PALETTE) % len(LINES)]
+        axes.plot(x, mean, dashes, color=color, marker=marker, label=_plain(row.recipe))
+        if line.band:
+            ends = np.array(line.band)
+            axes.fill_between(x, ends[:, 1], ends[:, 2], color=color, alpha=0.18, linewidth=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss (nats)")
     axes.set_ylim(bottom=0)

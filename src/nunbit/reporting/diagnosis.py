@@ -9,15 +9,14 @@ import numpy as np
 from nunbit.data.decode import BadPictureError, Mode, decode, quiet_pillow
 from nunbit.data.overrides import write_overrides
 from nunbit.data.pictures import array_to_image
-from nunbit.data.sources import refuse_inside
+from nunbit.data.sources import absolute, refuse_inside
 from nunbit.diagnosis.doctor import Diagnosis
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
-from nunbit.errors import CannotCreateError
 from nunbit.reporting.gallery import SIDE, thumbnail
 from nunbit.reporting.render import embedded, render
 from nunbit.runtime import versions
-from nunbit.storage import atomic_write, make_folder
+from nunbit.storage import atomic_write, free_folder, make_folder
 
 FOLDER = Path("doctor")  # in the current folder
 PAGE, FIXES = "report.html", "fixes.csv"
@@ -69,18 +68,11 @@ def report_folder(spec: str, out: Path | None) -> Path:
         out: the folder that was asked for; None takes the next free one.
 
     Raises:
-        CannotCreateError: it holds something.
+        CannotCreateError: it holds something, or nothing could be written there.
         UsageError: it lies inside the data, where it would become a class.
     """
-    name = Path(spec).expanduser().resolve().stem if Path(spec).exists() else spec
-    folder, number = out or FOLDER / name, 1
-    while out is None and folder.exists():
-        number += 1
-        folder = FOLDER / f"{name}-{number}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CannotCreateError(
-            "{folder} exists and is not empty; choose another --out", folder=folder
-        )
+    path = Path(absolute(spec))
+    folder = free_folder(out, FOLDER / (path.stem if path.is_file() else path.name))
     refuse_inside(folder, spec, "--out")
     return folder
 

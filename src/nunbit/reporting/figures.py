@@ -4,7 +4,6 @@ import io
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from matplotlib import font_manager, rc_context, rcParams
@@ -12,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len, set_cell_size
-from torch import Tensor
 
 from nunbit.data.pictures import ImageSet
 from nunbit.metrics import Metrics
+from nunbit.reporting.verdicts import Verdicts
 from nunbit.training.loop import EpochResult
 
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
@@ -58,16 +57,16 @@ def curves(epochs: Sequence[EpochResult], kept_epoch: int) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     x = [e.epoch for e in epochs]
-    marker = "o" if len(x) < 3 else None
+    marker = "o" if len(x) < 3 else None  # a line of one point is not seen
     loss.plot(x, [e.train_loss for e in epochs], color=BLUE, marker=marker, label="training")
     running = [100 * e.running_accuracy for e in epochs]
     accuracy.plot(x, running, color=BLUE, marker=marker, label="training, running")
     measured = [e for e in epochs if e.val_loss is not None and e.val_accuracy is not None]
     if measured:
         x_val = [e.epoch for e in measured]
-        loss.plot(x_val, [e.val_loss for e in measured], color=ORANGE, label="validation")
         found = [100 * (e.val_accuracy or 0) for e in measured]
-        accuracy.plot(x_val, found, color=ORANGE, label="validation")
+        for axes, values in ((loss, [e.val_loss for e in measured]), (accuracy, found)):
+            axes.plot(x_val, values, color=ORANGE, marker=marker, label="validation")
     for axes, name in ((loss, "loss (nats)"), (accuracy, "accuracy (%)")):
         _tidy(axes)
         axes.set_xlabel("epoch")
@@ -104,20 +103,18 @@ def confusion(metrics: Metrics) -> Figure:
     return figure
 
 
-def mistakes(pictures: ImageSet, logits_NK: Tensor, class_names: Sequence[str]) -> Figure | None:
+def mistakes(pictures: ImageSet, verdicts: Verdicts, class_names: Sequence[str]) -> Figure | None:
     """Draw the wrong predictions that the network was surest of; None if there are none.
 
     Args:
-        pictures: N pictures with labels.
-        logits_NK: float (N, K).
+        pictures: N pictures.
+        verdicts: of these pictures.
         class_names: K names.
     """
-    sure_N, predicted_N = logits_NK.softmax(1).max(1)
-    wrong = (predicted_N != pictures.labels).nonzero().flatten()
-    if not len(wrong):
-        return None
     rows, columns = SHEET
-    shown = wrong[sure_N[wrong].argsort(descending=True, stable=True)][: rows * columns].tolist()
+    shown = verdicts.surest_mistakes(rows * columns)
+    if not shown:
+        return None
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(1.6 * columns, 2.0 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -125,10 +122,12 @@ def mistakes(pictures: ImageSet, logits_NK: Tensor, class_names: Sequence[str]) 
         axes.axis("off")
     for axes, i in zip(grid.flat, shown, strict=False):
         image = pictures.images[i].numpy()
-        grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
-        axes.imshow(image.squeeze(), **(grey if image.shape[2] == 1 else {}))
-        said = f"{short(class_names[int(predicted_N[i])])} {sure_N[i]:.0%}"
-        title = f"{said}\nis {short(class_names[int(pictures.labels[i])])}"
+        if image.shape[2] == 1:
+            axes.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255)
+        else:
+            axes.imshow(image)
+        said = f"{short(class_names[int(verdicts.predicted[i])])} {verdicts.confidence[i]:.0%}"
+        title = f"{said}\nis {short(class_names[int(verdicts.labels[i])])}"
         axes.set_title(title, fontsize=8, parse_math=False)
     return figure
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from nunbit.asked import spelled
@@ -19,7 +20,7 @@ from nunbit.reporting.gallery import Gallery, Shown
 from nunbit.reporting.render import embedded, render
 from nunbit.reporting.saliency import saliency_maps
 from nunbit.reporting.slices import Slice, drops, light, sides, slices
-from nunbit.reporting.verdicts import judge
+from nunbit.reporting.verdicts import Verdicts, judge
 from nunbit.runfolder import CONFIG_FILE
 from nunbit.runtime import versions
 from nunbit.storage import atomic_write, make_folder
@@ -52,26 +53,31 @@ def write_report(finished: Finished) -> Path:
     """
     folder = finished.run_dir / "figures"
     make_folder(folder)
-    epochs = finished.epochs
+    epochs, verdicts = finished.epochs, _verdicts(finished)
     drawn = {
         "curves": figures.curves(epochs, finished.kept_epoch) if epochs else None,
         "confusion": figures.confusion(finished.test),
-        "mistakes": figures.mistakes(
-            finished.dataset.test, finished.test_logits, finished.dataset.class_names
-        ),
+        "mistakes": figures.mistakes(finished.dataset.test, verdicts, finished.dataset.class_names),
     }
     for name, figure in drawn.items():
         if figure is not None:
             atomic_write(folder / f"{name}.png", figures.to_png(figure))
     path = finished.run_dir / REPORT_FILE
-    atomic_write(path, run_page(finished).encode())
+    atomic_write(path, _page(finished, verdicts).encode())
     return path
 
 
 def run_page(finished: Finished) -> str:
     """Return the page of a run as HTML."""
+    return _page(finished, _verdicts(finished))
+
+
+def _verdicts(finished: Finished) -> Verdicts:
+    return judge(finished.test_logits, finished.dataset.test.labels)
+
+
+def _page(finished: Finished, verdicts: Verdicts) -> str:
     test, classes = finished.dataset.test, finished.dataset.class_names
-    verdicts = judge(finished.test_logits, test.labels)
     gallery = Gallery(test, verdicts, classes)
     correct_N = verdicts.predicted == verdicts.labels
     surest = verdicts.surest_mistakes(SHOWN)
@@ -121,6 +127,7 @@ def _facts(finished: Finished) -> dict[str, Any]:
         "is_small": max(dataset.preprocess.height, dataset.preprocess.width) <= 32,
         "curves": {name: _curve(finished.epochs, name) for name in CURVES},
         "kept": kept[0] if kept else None,
+        "epoch_seconds": fmean(e.seconds for e in finished.epochs) if finished.epochs else None,
         "skipped": dataset.skipped,
         "leaks": dataset.leaks,
         "repeat": f"nunbit train --config {shlex.quote(str(finished.run_dir / CONFIG_FILE))}",
@@ -155,13 +162,18 @@ def _class_facts(finished: Finished) -> dict[str, Any]:
 
 
 def _class_rows(finished: Finished) -> list[ClassRow]:
-    """Return the classes in their order, or the worst first where there are many."""
+    """Return the classes in their order, or the worst first where there are many.
+
+    Those without test pictures, whose recall is unknown, come last then.
+    """
     confusion = finished.test.confusion
     rows = [
         ClassRow(row, wilson_interval(confusion[i][i], row.n) if row.n else None)
         for i, row in enumerate(finished.test.per_class)
     ]
-    return rows if len(rows) <= MAX_ROWS else sorted(rows, key=lambda row: row.metrics.recall)
+    if len(rows) <= MAX_ROWS:
+        return rows
+    return sorted(rows, key=lambda row: (row.ci95 is None, row.metrics.recall))
 
 
 def _properties(finished: Finished) -> dict[Any, Any]:

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nunbit.bundle import Classifier
+from nunbit.conclusion import measured_train
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
 from nunbit.data.rows import batches
@@ -34,6 +35,16 @@ from nunbit.start import machine_of
 from nunbit.training.loop import EpochResult
 
 
+@dataclass(frozen=True)
+class _Records:
+    """What a run wrote of itself and of its epochs."""
+
+    epochs: tuple[EpochResult, ...]
+    kept_epoch: int
+    start_seconds: float
+    test_accuracy: float
+
+
 @contextmanager
 def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
     """Hold the folder of a finished run, and give what its training ended in.
@@ -50,11 +61,12 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
             raise MissingInputError(
                 "{run_dir} has not ended; go on with: nunbit resume {run_dir}", run_dir=run_dir
             )
-        result, epochs = _records(run_dir)
+        records = _records(run_dir)
         classifier = _classifier(run_dir, machine_of(config, display.say))
         dataset = _dataset(run_dir, config, classifier, display)
         batch_size, names = config.eval.batch_size, dataset.class_names
-        train_logits, _ = _logits(classifier, dataset.train, batch_size, display)
+        measured = measured_train(dataset.train, config) if records.kept_epoch else dataset.train
+        train_logits, _ = _logits(classifier, measured, batch_size, display)
         test_logits, verdicts = _logits(classifier, dataset.test, batch_size, display)
         finished = Finished(
             run_dir=run_dir,
@@ -62,33 +74,32 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
             runtime=classifier.runtime,
             dataset=dataset,
             classifier=classifier,
-            epochs=epochs,
-            kept_epoch=result["kept_epoch"],
-            train=measure(train_logits, dataset.train.labels, names),
+            epochs=records.epochs,
+            kept_epoch=records.kept_epoch,
+            train=measure(train_logits, measured.labels, names),
             test=measure(test_logits, dataset.test.labels, names, verdicts),
             test_logits=test_logits,
-            train_logits=train_logits,
-            start_seconds=result.get("start_seconds", 0.0),
+            train_logits=train_logits if len(measured) == len(dataset.train) else None,
+            start_seconds=records.start_seconds,
             views=measure_views(classifier, dataset.test, config.eval),
         )
-        now, recorded = finished.test.accuracy, result["test"]["accuracy"]
-        if now != recorded:
+        if finished.test.accuracy != records.test_accuracy:
             display.say(
                 tr(
                     "{run_dir}: test accuracy {now:.2%} here; its training had {recorded:.2%}",
                     run_dir=run_dir,
-                    now=now,
-                    recorded=recorded,
+                    now=finished.test.accuracy,
+                    recorded=records.test_accuracy,
                 )
             )
         yield finished
 
 
-def _records(run_dir: Path) -> tuple[dict[str, Any], tuple[EpochResult, ...]]:
+def _records(run_dir: Path) -> _Records:
     """Read what a run wrote of itself and of its epochs.
 
     Raises:
-        DataError: files are gone or damaged.
+        DataError: files are gone, damaged, or of a nunbit that wrote less.
     """
     try:
         result = read_result(run_dir)
@@ -106,11 +117,21 @@ def _records(run_dir: Path) -> tuple[dict[str, Any], tuple[EpochResult, ...]]:
                 )
             )
         epochs = [EpochResult(**{**a, **b}) for a, b in zip(metrics, timings, strict=True)]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        # Before the start's seconds were recorded, they were what the epochs leave of all.
+        rest = max(0.0, result["seconds"] - sum(epoch.seconds for epoch in epochs))
+        start_seconds = result.get("start_seconds", rest)
+        test_accuracy = result["test"]["accuracy"]
+        return _Records(tuple(epochs), result["kept_epoch"], start_seconds, test_accuracy)
+    except KeyError as error:
+        raise DataError(
+            "result.json of {run_dir} has no {key}; an older nunbit wrote it: train it again",
+            run_dir=run_dir,
+            key=error,
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(
             "the records of {run_dir} cannot be read: {error}", run_dir=run_dir, error=error
         ) from error
-    return result, tuple(epochs)
 
 
 def _classifier(run_dir: Path, runtime: Runtime) -> Classifier:

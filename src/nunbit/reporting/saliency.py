@@ -11,6 +11,7 @@ from nunbit.explaining.layers import cam_layer
 from nunbit.explaining.saliency import grad_cam
 from nunbit.explaining.trace import trace
 from nunbit.finished import Finished
+from nunbit.models.dryrun import FAULTS
 from nunbit.reporting.gallery import SIDE, thumbnail
 from nunbit.runtime import limited_threads
 
@@ -35,7 +36,7 @@ def saliency_maps(finished: Finished, indices: Iterable[int]) -> dict[int, str]:
     try:
         with limited_threads(finished.runtime.threads):
             return _maps(finished, chosen) if chosen else {}
-    except RuntimeError:  # a network of the user's that cannot be traced still gets its report
+    except FAULTS:  # a network of the user's that cannot be traced still gets its report
         return {}
 
 
