@@ -331,11 +331,53 @@ def test_a_run_folder_that_vanishes_is_an_error(quick: RunConfig, tmp_path: Path
 def test_a_folder_killed_before_the_run_began_can_be_used(quick: RunConfig, tmp_path: Path) -> None:
     folder = tmp_path / "r"
     (folder / FOLDER).mkdir(parents=True)
+    (folder / LOCK_FILE).touch()
     (folder / "split.csv").write_text("torn")
-    (folder / ".config.json.12ab.tmp").write_text("{")
-    (folder / FOLDER / ".probe-12ab.tmp").touch()
+    (folder / ".config.json.12ab34cd.tmp").write_text("{")
+    (folder / FOLDER / ".probe-12ab34cd.tmp").touch()
     nunbit.train(quick, epochs=1, run_dir=folder, quiet=True)
-    assert not list(folder.glob(".*.tmp"))
+    assert not list(folder.rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["split.csv", "skipped.txt", ".notes.tmp", ".a.12ab34cd.tmp"])
+def test_what_no_run_left_is_somebody_elses(name: str, quick: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / name).write_text("mine")
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        nunbit.train(quick, run_dir=tmp_path / "exp", quiet=True)
+    held = {path.name: path.read_text() for path in (tmp_path / "exp").iterdir()}
+    assert held == {name: "mine"}
+
+
+def test_a_file_of_the_users_beside_a_lock_is_no_litter(quick: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).touch()
+    (tmp_path / ".notes.tmp").write_text("mine")
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        nunbit.train(quick, run_dir=tmp_path, quiet=True)
+    assert (tmp_path / ".notes.tmp").read_text() == "mine"
+
+
+def test_a_run_never_lies_beside_its_table(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = colours / "split.csv"
+    lines = [f"{path},{path.parent.name}\n" for path in sorted(colours.rglob("*.png"))]
+    table.write_text("path,label\n" + "".join(lines))
+    (colours / LOCK_FILE).touch()  # of a run that was killed
+    assert main(["train", "--data", str(table), "--run-dir", str(colours)]) == 73
+    assert "holds the data; choose another place with --run-dir" in capsys.readouterr().err
+    assert table.read_text().startswith("path,label\n")
+
+
+def test_a_start_that_fails_leaves_a_folder_of_the_users_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        nunbit.train(data=tmp_path / "empty", run_dir=tmp_path / "empty2", quiet=True)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataError):
+        nunbit.train(data=tmp_path / "empty", run_dir=tmp_path / "run", quiet=True)
+    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "empty2").exists()
 
 
 @pytest.mark.parametrize("name", ["with spaces", "별 🌟", "x" * 200])

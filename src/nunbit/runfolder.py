@@ -18,7 +18,7 @@ from nunbit.errors import CannotCreateError, DataError, MissingInputError, Stora
 from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.progress import Display
-from nunbit.storage import atomic_write, is_temporary, make_folder
+from nunbit.storage import atomic_write, create_folder, is_temporary
 from nunbit.training.loop import EpochResult
 
 RUNS = Path("runs")
@@ -54,9 +54,8 @@ def claim_new(run_dir: Path) -> Iterator[None]:
     missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     if run_dir.exists() and not run_dir.is_dir():
         raise CannotCreateError("{run_dir} is a file; choose another --run-dir", run_dir=run_dir)
-    make_folder(run_dir)
-    if not (run_dir / LOCK_FILE).exists():  # a folder of the user's gets no lock file
-        _require_unborn(run_dir)
+    create_folder(run_dir)
+    _require_unborn(run_dir)  # also here: a folder of the user's gets no lock file
     try:
         with locked(run_dir):
             _require_unborn(run_dir)
@@ -70,10 +69,15 @@ def claim_new(run_dir: Path) -> Iterator[None]:
 
 
 def _require_unborn(run_dir: Path) -> None:
-    """Refuse a folder that holds more than a run writes before it counts as one."""
-    before = {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
-    names = {path.name for path in run_dir.rglob("*")} - before
-    if not all(is_temporary(name) for name in names):
+    """Refuse a folder that holds more than a run writes before it counts as one.
+
+    The lock is what a run writes first: without it, whatever lies here is somebody else's.
+    """
+    names = {path.name for path in run_dir.rglob("*")}
+    if LOCK_FILE in names:
+        names -= {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
+        names = {name for name in names if not is_temporary(name)}
+    if names:
         is_run = (run_dir / CONFIG_FILE).exists()
         hint = tr(", or go on with it: nunbit resume {run_dir}", run_dir=run_dir) if is_run else ""
         raise CannotCreateError(
@@ -84,9 +88,7 @@ def _require_unborn(run_dir: Path) -> None:
 
 
 def _remove_if_untouched(run_dir: Path, created: Sequence[Path]) -> None:
-    if run_dir not in created or not run_dir.exists():
-        return
-    if [path.name for path in run_dir.iterdir()] != [LOCK_FILE]:
+    if not run_dir.exists() or [path.name for path in run_dir.iterdir()] != [LOCK_FILE]:
         return
     (run_dir / LOCK_FILE).unlink()
     _remove_empty(run_dir, created)

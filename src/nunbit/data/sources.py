@@ -9,7 +9,7 @@ from nunbit.data.folder import open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
 from nunbit.data.pictures import Source, Track, is_text, printable, untracked
-from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
+from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError, did_you_mean
 
 
 def open_source(spec: str, track: Track = untracked) -> Source:
@@ -72,7 +72,10 @@ def anchored(config: RunConfig) -> RunConfig:
 
 
 def refuse_inside(folder: Path, source: str, option: str) -> None:
-    """Refuse a folder to write into that lies inside the data, where it would become a class.
+    """Refuse a folder to write into that lies inside the data, or that holds its table.
+
+    Inside a folder of pictures the results would become a class; beside a table they might bear
+    its name.
 
     Args:
         folder: where the results would be.
@@ -80,9 +83,16 @@ def refuse_inside(folder: Path, source: str, option: str) -> None:
         option: how another folder is asked for.
 
     Raises:
-        UsageError: it does.
+        UsageError: it lies inside.
+        CannotCreateError: it holds the table.
     """
     data = Path(source).expanduser()
+    if source not in NAMED and os.path.isfile(data) and folder.resolve() == data.resolve().parent:
+        raise CannotCreateError(
+            "{folder} holds the data; choose another place with {option}",
+            folder=folder,
+            option=option,
+        )
     # os.path: what cannot be looked into is refused where it is opened.
     inside = os.path.isdir(data) and folder.resolve().is_relative_to(data.resolve())
     if inside and source not in NAMED:
