@@ -67,7 +67,7 @@ def source_of(sha256: str = "f00d") -> FeatureSource:
         height=8, width=8, channels=3, resize="crop", mean=(0.5,) * 3, std=(0.5,) * 3
     )
     runtime = choose_runtime(TrainConfig(threads=1, device="cpu", precision="fp32"))
-    return FeatureSource(model, preprocess, runtime, sha256)
+    return FeatureSource(model, preprocess, runtime, "cnn", sha256)
 
 
 def no_track(items: object, _total: int, _label: str) -> object:
@@ -110,6 +110,14 @@ def test_equal_pictures_are_computed_once_and_other_weights_anew() -> None:
     assert features_of(source_of("beef"), [twice], no_track)[1] == 2
     smaller = replace(source_of(), preprocess=replace(source_of().preprocess, mean=(0.4,) * 3))
     assert features_of(smaller, [twice], no_track)[1] == 2
+
+
+def test_twins_with_one_weights_file_do_not_share_features() -> None:
+    """timm's efficientnet_b0 and tf_efficientnet_b0 differ in nothing but how they pad."""
+    source, pictures = source_of(), some_pictures(4)
+    features_of(source, [pictures], no_track)
+    twin = replace(source, name="cnn-twin")
+    assert features_of(twin, [pictures], no_track)[1] == 4
 
 
 def test_a_damaged_cache_is_computed_again() -> None:

@@ -236,7 +236,7 @@ def _largest_that_fits(
         sizes = [size for size in sizes if _takes(weights, own.resized(size))] or [own.height]
     for size in sizes:
         preprocess = own if size == own.height else own.resized(size)
-        features = FeatureSource(weights.module, preprocess, runtime, weights.sha256)
+        features = FeatureSource(weights.module, preprocess, runtime, weights.name, weights.sha256)
         probe = _probe(features, source)
         if is_open(config.train, runtime):
             short = replace(features, runtime=replace(runtime, precision="bf16"))
