@@ -13,6 +13,7 @@ from nunbit.cli.app import DEFAULT_OUTPUT, app, complain
 from nunbit.cli.words import split_settings
 from nunbit.errors import MissingInputError, NunbitError, UsageError
 from nunbit.language import LANGUAGES, VARIABLE, tr
+from nunbit.streams import silence
 from nunbit.values import Setting
 
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(tr("stopped"), 128 + signal.SIGINT)
     except BrokenPipeError:
         # The reader went away (`| head`); say nothing more, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
 
 
