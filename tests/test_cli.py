@@ -186,6 +186,10 @@ def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         ),
         "huge seed": (["train", "--data.split_seed", "9" * 30], 2, "2^63"),
         "batch of one": (["train", "--train.batch_size", "1"], 2, "2 to 65536"),
+        "long data": (["train", "--data", "x" * 300], 66, "File name too long"),
+        "long run": (["evaluate", "x" * 300], 74, "File name too long"),
+        "long run to resume": (["resume", "x" * 300], 66, "is no run folder"),
+        "long run dir": (["train", *QUICK, "--run-dir", "x" * 300], 73, "File name too long"),
         "bad size": (["models", "net", "--size", "2"], 2, "needs 4 pixels"),
     }
 
@@ -217,6 +221,37 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "split_settings", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["recipes"])
+
+
+def test_an_output_that_cannot_be_written_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:  # closing it fails where something is left to write
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["recipes"]) == 74
+        monkeypatch.undo()
+    assert capsys.readouterr().err == "nunbit: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (FileNotFoundError(2, "No such file", "a"), 66, "a: No such file"),
+        (PermissionError(13, "Permission denied", "a"), 66, "a: Permission denied"),
+        (OSError(5, "Input/output error", "a"), 74, "a: Input/output error"),
+        (OSError("odd"), 74, "odd"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    error: OSError, code: int, line: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip  # one fixture a line would say no more
+    def failing(_words: object) -> None:
+        raise error
+
+    monkeypatch.setattr(dispatch, "split_settings", failing)
+    assert main(["recipes"]) == code
+    assert capsys.readouterr().err == f"nunbit: {line}\n"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -31,6 +31,7 @@ from nunbit.errors import (
 )
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.models.registry import build_model
+from nunbit.runfolder import read_predictions
 from nunbit.runtime import choose_runtime
 from nunbit.storage import load_tensors, save_tensors
 from nunbit.training.optim import build_optimizer
@@ -86,6 +87,54 @@ def test_changed_data_is_refused_with_the_first_differences(
     line = capsys.readouterr().err
     assert "red/003.png is gone" in line
     assert "blue/new.png is new" in line
+
+
+def test_files_of_a_run_that_cannot_be_read_are_named(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, config = begun / "split.csv", begun / "config.json"
+    whole, written = split.read_text(), config.read_bytes()
+    for spoil in (
+        lambda: split.unlink(),
+        lambda: split.write_text(f"{whole}\n"),
+        lambda: split.write_bytes(b"\xff"),
+        lambda: config.write_bytes(b"\xff"),
+    ):
+        split.write_text(whole)
+        config.write_bytes(written)
+        spoil()
+        assert main(["resume", str(begun), "--quiet"]) == 65
+        assert f"cannot be read; train {begun} again" in capsys.readouterr().err
+
+
+def test_a_damaged_result_is_named(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (begun / "model.safetensors").touch()
+    for text in ("{", "[1]"):
+        (begun / "result.json").write_text(text)
+        assert main(["resume", str(begun)]) == 65
+        assert "result.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_name_with_any_character_is_known_again(begun: Path, colours: Path) -> None:
+    for number, name in enumerate(("a\rb", 'a"b', "a\nb", "a,b")):
+        (colours / "red" / f"{number:03}.png").rename(colours / "red" / f"{name}.png")
+    run = begun.with_name("again")
+    config = RunConfig.from_json((begun / "config.json").read_text())
+    names = nunbit.train(config, run_dir=run, quiet=True).dataset.test.names
+    assert list(read_predictions(run)) == names
+    (run / "result.json").unlink()
+    nunbit.resume(run, quiet=True)
+
+
+def test_a_full_disk_tells_nobody_who_holds_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked(tmp_path), pytest.raises(LockedError), locked(tmp_path):
+        pass
 
 
 def test_one_changed_picture_is_named(begun: Path, colours: Path) -> None:

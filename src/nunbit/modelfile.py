@@ -1,5 +1,6 @@
 """From a model file to a classifier: nothing in it is believed before it is checked."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def load_classifier(run: Path | str) -> Classifier:
         DataError: not a model file, damaged, or written by a newer nunbit.
     """
     path = Path(run)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike path.is_dir(), False for a name that is too long
         path = path / MODEL_FILE
         if not path.exists():
             raise MissingInputError(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +52,8 @@ def claim_new(run_dir: Path) -> Iterator[None]:
         CannotCreateError: it holds something already, or cannot be written.
         LockedError: another process is writing it.
     """
-    missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
-    if run_dir.exists() and not run_dir.is_dir():
+    missing = [path for path in (run_dir, *run_dir.parents) if not os.path.exists(path)]
+    if os.path.exists(run_dir) and not os.path.isdir(run_dir):
         raise CannotCreateError("{run_dir} is a file; choose another --run-dir", run_dir=run_dir)
     create_folder(run_dir)
     _require_unborn(run_dir)  # also here: a folder of the user's gets no lock file
@@ -109,17 +110,20 @@ def claim_existing(run_dir: Path) -> Iterator[RunConfig]:
 
     Raises:
         MissingInputError: no such run.
+        DataError: its configuration cannot be read.
         LockedError: another process is writing it.
     """
     path = run_dir / CONFIG_FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingInputError(
             "{run_dir} is no run folder: it has no {config_file}",
             run_dir=run_dir,
             config_file=CONFIG_FILE,
         )
     with locked(run_dir):
-        yield RunConfig.from_json(path.read_text(encoding="utf-8"))
+        with _readable(path, run_dir):
+            text = path.read_text(encoding="utf-8")
+        yield RunConfig.from_json(text)
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -128,9 +132,14 @@ def is_finished(run_dir: Path) -> bool:
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
-    """Return what a finished run wrote about itself."""
-    body: dict[str, Any] = json.loads((run_dir / RESULT_FILE).read_text(encoding="utf-8"))
-    return body
+    """Return what a finished run wrote about itself.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = run_dir / RESULT_FILE
+    with _readable(path, run_dir):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
@@ -150,14 +159,13 @@ def write_config(run_dir: Path, config: RunConfig) -> None:
 def write_predictions(run_dir: Path, dataset: Dataset, test_logits_NK: Tensor) -> None:
     """Write what the finished model says of every test picture, as CSV."""
     sure_N, predicted_N = test_logits_NK.softmax(1).max(1)
-    table, classes = io.StringIO(), dataset.class_names
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("picture", "label", "predicted", "probability"))
+    classes = dataset.class_names
+    lines = [_line(("picture", "label", "predicted", "probability"))]
     labels, test = dataset.test.labels.tolist(), dataset.test
     for row in zip(test.names, labels, predicted_N.tolist(), sure_N.tolist(), strict=True):
         name, label, predicted, sure = row
-        writer.writerow((name, classes[label], classes[predicted], f"{sure:.4f}"))
-    atomic_write(run_dir / PREDICTIONS_FILE, table.getvalue().encode())
+        lines.append(_line((name, classes[label], classes[predicted], f"{sure:.4f}")))
+    atomic_write(run_dir / PREDICTIONS_FILE, "".join(lines).encode())
 
 
 def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
@@ -167,14 +175,10 @@ def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
         DataError: the run is of an older nunbit, or the file is damaged.
     """
     path = run_dir / PREDICTIONS_FILE
-    try:
-        rows = _rows(path.read_text(encoding="utf-8"))
+    with _readable(path, run_dir):
+        rows = _rows(path.read_bytes().decode())
         del rows["picture"]
         return {name: (row[0], row[1]) for name, row in rows.items()}
-    except (OSError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise DataError(
-            "{path} cannot be read; train {run_dir} again", path=path, run_dir=run_dir
-        ) from error
 
 
 def write_result(run_dir: Path, body: dict[str, Any]) -> None:
@@ -187,9 +191,11 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
     """Refuse to go on with other pictures than the run began with.
 
     Raises:
-        DataError: naming the first differences.
+        DataError: naming the first differences; or it cannot be read what it began with.
     """
-    before = _rows((run_dir / SPLIT_FILE).read_text(encoding="utf-8"))
+    path = run_dir / SPLIT_FILE
+    with _readable(path, run_dir):
+        before = _rows(path.read_bytes().decode())
     now = _rows(_split_table(dataset))
     if before == now:
         return
@@ -210,22 +216,38 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
     )
 
 
+@contextmanager
+def _readable(path: Path, run_dir: Path) -> Iterator[None]:
+    """Refuse a file of a run that the block cannot read or understand."""
+    try:
+        yield
+    except (OSError, csv.Error, ValueError, TypeError, LookupError) as error:
+        raise DataError(
+            "{path} cannot be read; train {run_dir} again", path=path, run_dir=run_dir
+        ) from error
+
+
 def _rows(table: str) -> dict[str, tuple[str, ...]]:
-    return {row[0]: tuple(row[1:]) for row in csv.reader(io.StringIO(table))}
+    return {row[0]: tuple(row[1:]) for row in csv.reader(io.StringIO(table, newline=""))}
+
+
+def _line(row: Sequence[str]) -> str:
+    r"""Return a row as CSV. A name may hold \r, which csv quotes only where lines end in it."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _split_table(dataset: Dataset) -> str:
     """Return which picture is in which split, with its digest, as CSV."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("picture", "label", "split", "digest"))
+    lines = [_line(("picture", "label", "split", "digest"))]
     for part in ("train", "val", "test"):
         pictures = getattr(dataset, part)
         if pictures is not None:
             labels = (dataset.class_names[i] for i in pictures.labels.tolist())
             for name, label, digest in zip(pictures.names, labels, pictures.digests, strict=True):
-                writer.writerow((name, label, part, digest))
-    return table.getvalue()
+                lines.append(_line((name, label, part, digest)))
+    return "".join(lines)
 
 
 class EpochLog:

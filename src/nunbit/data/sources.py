@@ -9,7 +9,14 @@ from nunbit.data.folder import open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
 from nunbit.data.pictures import Source, Track, is_text, printable, untracked
-from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError, did_you_mean
+from nunbit.errors import (
+    CannotCreateError,
+    DataError,
+    MissingInputError,
+    NunbitError,
+    UsageError,
+    did_you_mean,
+)
 
 
 def open_source(spec: str, track: Track = untracked) -> Source:
@@ -41,7 +48,9 @@ def open_source(spec: str, track: Track = untracked) -> Source:
             raise MissingInputError(
                 "no data '{spec}': no such path; {hint}", spec=spec, hint=did_you_mean(spec, NAMED)
             )
-    except PermissionError as error:
+    except NunbitError:
+        raise
+    except OSError as error:  # no permission, or a name that is too long
         raise MissingInputError(
             "cannot look into {path}: {strerror}", path=path, strerror=error.strerror
         ) from error
