@@ -7,6 +7,7 @@ has to be saved to go on after a stop, and nothing depends on how much was compu
 import hashlib
 import os
 import platform
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ import torch
 from nunbit.config import TrainConfig
 from nunbit.errors import UsageError
 from nunbit.language import tr, trn
+
+_limits: list[int] = []  # what the blocks of `limited_threads` found that are open now
+_limits_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -118,13 +122,20 @@ def limited_threads(threads: int) -> Iterator[None]:
     """Compute with `threads` CPU threads inside the block, then as before.
 
     The number is part of what makes a run repeatable: sums over 1 and over 2 threads round apart.
+    Blocks of several threads overlap, and what one finds may be another's: the last that is left
+    brings back what the first one found.
     """
     before = torch.get_num_threads()
+    with _limits_lock:
+        _limits.append(before)
     torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _limits_lock:
+            first = _limits[0]
+            _limits.pop()  # any: they are counted, and only the first is asked for
+            torch.set_num_threads(before if _limits else first)
 
 
 def derive_seed(*parts: int | str) -> int:
