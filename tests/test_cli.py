@@ -226,10 +226,10 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_output_that_cannot_be_written_is_no_bug(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open("/dev/full", "w") as full:  # closing it fails where something is left to write
-        monkeypatch.setattr(sys, "stdout", full)
+    # Closing the file fails where something is left to write.
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
         assert main(["recipes"]) == 74
-        monkeypatch.undo()
     assert capsys.readouterr().err == "nunbit: No space left on device\n"
 
 

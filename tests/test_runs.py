@@ -14,9 +14,11 @@ from PIL import Image
 
 import nunbit
 from conftest import noisy_picture, write_classes
+from nunbit import bundle
 from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.data.pictures import Skipped
+from nunbit.data.sources import open_source
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
 from nunbit.prediction import Prediction
 from nunbit.storage import load_tensors, save_tensors
@@ -286,7 +288,7 @@ def test_training_data_is_known_wherever_it_lies(
 
 
 def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(
-    colours: Path, quick: RunConfig, tmp_path: Path
+    colours: Path, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fixes.csv").write_text("path,action,label,reason\nred/000.png,drop,,blurred\n")
     settings = {"data__overrides": tmp_path / "fixes.csv", "size": 16, "epochs": 1}
@@ -295,6 +297,10 @@ def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(
     shutil.copytree(colours, tmp_path / "copy")
     after = nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True)
     assert (after.n, after.loss) == (before.n, before.loss)
+    published = replace(open_source(str(tmp_path / "copy")), is_published=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle, "open_source", lambda *_: published)
+        assert nunbit.evaluate(tmp_path / "r", data="mnist", quiet=True).n == 60, "other data"
     (tmp_path / "fixes.csv").unlink()
     with pytest.raises(MissingInputError, match="no table of overrides"):
         nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True)
