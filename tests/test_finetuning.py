@@ -455,6 +455,11 @@ def test_what_cannot_be_finetuned_is_one_line(
     assert not Path("run").exists()
 
 
+def test_a_strategy_is_one_of_three_words(colours: Path, weights: Path) -> None:
+    with pytest.raises(UsageError, match="strategy is 'Head'; did you mean 'head'"):
+        nunbit.finetune(colours, model=TINY, weights=weights, strategy="Head")  # type: ignore[arg-type]
+
+
 def test_without_weights_nothing_random_takes_their_place(colours: Path) -> None:
     with pytest.raises(MissingInputError, match=r"--weights FILE.*nunbit\[offline\]"):
         nunbit.finetune(colours, model="timm:resnet18", quiet=True)

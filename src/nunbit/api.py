@@ -23,7 +23,7 @@ from nunbit.prediction import Prediction
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
 from nunbit.runtime import choose_runtime
-from nunbit.values import Setting, parse_budget
+from nunbit.values import Setting, parse_budget, typed
 
 if TYPE_CHECKING:
     from nunbit.comparison.compare import Comparison
@@ -138,12 +138,12 @@ def finetune(
         NunbitError: weights that cannot be had, data that cannot be used, a budget that is too
             small, or wrong settings.
     """
-    from nunbit.finetuning.strategy import choose_strategy, finetune_config, refuse_epochs
+    from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, refuse_epochs
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
     from nunbit.runfolder import next_run_dir
 
-    display = Display(quiet=quiet)
+    display, wish = Display(quiet=quiet), typed(Strategy, "strategy", strategy)
     start = PRETRAINED if weights is None else os.path.abspath(weights)
     config = finetune_config(str(data), model, start)
     given = {dotted(name): value for name, value in settings.items()}
@@ -151,9 +151,9 @@ def finetune(
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     refuse_inside(folder, config.data.source, "--run-dir")
     seconds = parse_budget(budget)
-    refuse_epochs(config, given, strategy)
+    refuse_epochs(config, given, wish)
     opened = open_source(config.data.source, display.track)
-    config = choose_strategy(config, opened, seconds, strategy, display.say, given)
+    config = choose_strategy(config, opened, seconds, wish, display.say, given)
     return train_run(config, folder, display, write_report)
 
 
