@@ -1,6 +1,7 @@
 """A run from settings to a model file, and the model file on its own."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -350,6 +351,27 @@ def test_nothing_is_written_over(trained: Path, quick: RunConfig) -> None:
     with pytest.raises(CannotCreateError, match="exists and is not empty"):
         nunbit.train(quick, run_dir=trained, quiet=True)
     assert before == contents()
+
+
+def test_a_name_that_is_no_text_is_refused_before_the_training(
+    quick: RunConfig, colours: Path, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    says = r"caf\\xe9.* is not in UTF-8; rename it"
+    with pytest.raises(UsageError, match=says):
+        nunbit.train(quick, run_dir=tmp_path / name, quiet=True)
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).write_text("path,action,label\n")
+    with pytest.raises(UsageError, match=says):
+        nunbit.train(quick, data=colours, data__overrides=name, quiet=True)
+    with pytest.raises(UsageError, match=says):
+        nunbit.finetune(colours, weights=name, quiet=True)
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.json").write_text(quick.to_json())
+    with pytest.raises(UsageError, match=says):
+        nunbit.resume(tmp_path / name, quiet=True)
 
 
 def test_run_folders_are_numbered(quick: RunConfig) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from nunbit.bundle import MODEL_FILE
 from nunbit.checkpoint import FOLDER as CHECKPOINTS
 from nunbit.config import RunConfig
+from nunbit.data.pictures import require_text
 from nunbit.data.splits import Dataset
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
 from nunbit.language import tr
@@ -49,9 +50,11 @@ def claim_new(run_dir: Path) -> Iterator[None]:
     A run that fails before it wrote anything leaves no folder behind.
 
     Raises:
+        UsageError: its name is no text, and stands in its files.
         CannotCreateError: it holds something already, or cannot be written.
         LockedError: another process is writing it.
     """
+    require_text(run_dir)
     missing = [path for path in (run_dir, *run_dir.parents) if not os.path.exists(path)]
     if os.path.exists(run_dir) and not os.path.isdir(run_dir):
         raise CannotCreateError("{run_dir} is a file; choose another --run-dir", run_dir=run_dir)
@@ -109,10 +112,12 @@ def claim_existing(run_dir: Path) -> Iterator[RunConfig]:
     """Hold the folder of a run that began, and give its configuration.
 
     Raises:
+        UsageError: its name is no text, and stands in its files.
         MissingInputError: no such run.
         DataError: its configuration cannot be read.
         LockedError: another process is writing it.
     """
+    require_text(run_dir)
     path = run_dir / CONFIG_FILE
     if not os.path.isfile(path):
         raise MissingInputError(

@@ -8,7 +8,7 @@ from nunbit.config import PRETRAINED, RunConfig
 from nunbit.data.folder import open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
-from nunbit.data.pictures import Source, Track, is_text, printable, untracked
+from nunbit.data.pictures import Source, Track, require_text, untracked
 from nunbit.errors import (
     CannotCreateError,
     DataError,
@@ -35,10 +35,7 @@ def open_source(spec: str, track: Track = untracked) -> Source:
         return NAMED[spec](track)
     if not spec:
         raise UsageError("no data: its name is empty; give a known name or a path")
-    if not is_text(spec):
-        raise UsageError(
-            "{path} is not in UTF-8; rename it, or give a link to it", path=printable(spec)
-        )
+    require_text(spec)
     path = Path(spec).expanduser()
     try:
         if path.is_dir():
@@ -69,10 +66,16 @@ def absolute(source: str) -> str:
 
 
 def anchored(config: RunConfig) -> RunConfig:
-    """Return settings whose paths mean the same from any folder."""
+    """Return settings whose paths mean the same from any folder.
+
+    Raises:
+        UsageError: one of them is no text, which no configuration could hold.
+    """
     data, model = config.data, config.model
     source, overrides = absolute(data.source), absolute(data.overrides)
     weights = model.weights if model.weights == PRETRAINED else absolute(model.weights)
+    for path in (source, overrides, weights):
+        require_text(path)
     return replace(
         config,
         data=replace(data, source=source, overrides=overrides),
