@@ -139,7 +139,7 @@ def test_wrong_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> Non
         "w.pt --model net --std 0": (2, "above 0"),
         "w.pt --model net --mean 0.5,0.5": (2, "3, one a channel"),
         "w.pt --model net --mean x": (2, "numbers with commas"),
-        "w.pt --model net --train.epochs 3": (2, "not used by an import"),
+        "w.pt --model net --train.epochs 3": (2, "not used by import"),
     }
     for words, (code, hint) in wrong.items():
         assert main(["import", *words.split()]) == code, words

@@ -402,6 +402,8 @@ def test_settings_by_keyword_and_their_mistakes(quick: RunConfig, tmp_path: Path
     assert finished.config.optim.lr == 0.01
     with pytest.raises(UsageError, match="did you mean 'epochs'"):
         nunbit.train(quick, epoch=3)
+    with pytest.raises(UsageError, match=r"'train\.epochs' is given twice"):
+        nunbit.train(quick, epochs=3, train__epochs=4)
 
 
 def test_importing_nunbit_costs_no_torch_and_names_what_it_has() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nunbit.asked import asked_config, dotted
+from nunbit.asked import asked_config, dotted, gathered
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.config import PRETRAINED, RunConfig, TrainConfig
 from nunbit.data.given import Picture, find_pictures
@@ -111,7 +111,7 @@ def lr_find(
 def finetune(
     data: str | Path,
     *,
-    model: str = LITE0,
+    model: str | None = None,
     weights: str | Path | None = None,
     budget: str = "90s",
     strategy: "Strategy" = "auto",
@@ -123,7 +123,8 @@ def finetune(
 
     Args:
         data: a folder of class folders, a .csv, a parquet or a known name.
-        model: timm:NAME or torchvision:NAME, with pretrained weights.
+        model: timm:NAME or torchvision:NAME, with pretrained weights; by default
+            timm:tf_efficientnet_lite0.
         weights: a safetensors file or a state dict; by default those of the package that the extra
             `[offline]` installs, of the cache, or of the hub.
         budget: time for all of it, such as 90s or 10m; the size of the pictures and the strategy
@@ -144,10 +145,11 @@ def finetune(
     from nunbit.runfolder import next_run_dir
 
     display, wish = Display(quiet=quiet), typed(Strategy, "strategy", strategy)
-    start = PRETRAINED if weights is None else os.path.abspath(weights)
-    config = finetune_config(str(data), model, start)
-    given = {dotted(name): value for name, value in settings.items()}
-    config = anchored(config.override(given))
+    start = None if weights is None else os.path.abspath(weights)
+    short: dict[str, Setting] = {"data.source": data, "model.name": model, "model.weights": start}
+    given = gathered(settings)
+    config = finetune_config(str(data), LITE0, PRETRAINED)
+    config = anchored(config.override(gathered(given, short)))
     folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
     refuse_inside(folder, config.data.source, "--run-dir")
     seconds = parse_budget(budget)
@@ -223,8 +225,8 @@ def compare(
     from nunbit.comparison.plan import plan_runs
     from nunbit.reporting.comparison import write_comparison
 
-    given = {dotted(name): value for name, value in settings.items()}
-    source = None if data is None else str(data)
+    given = gathered(settings, {"data.source": data})
+    source = str(given.pop("data.source")) if "data.source" in given else None
     folder = None if run_dir is None else Path(run_dir)
     names = [recipes] if isinstance(recipes, str) else recipes
     folder, runs = plan_runs(names, seeds, source, given, folder)
@@ -334,6 +336,7 @@ def explain(
     from nunbit.explaining.subject import DIRECT, Options, explain_subject
 
     given = [images] if isinstance(images, Picture) else list(images)
-    named = {n if n in DIRECT else dotted(n): value for n, value in options.items()}
-    folder, chosen = None if out is None else Path(out), Options.read(named)
+    direct = {name: value for name, value in options.items() if name in DIRECT}
+    rest = {name: value for name, value in options.items() if name not in DIRECT}
+    folder, chosen = None if out is None else Path(out), Options.read(direct | gathered(rest))
     return explain_subject(run, given, folder, chosen, Display(quiet=quiet).track)

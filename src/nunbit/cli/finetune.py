@@ -43,17 +43,15 @@ def finetune(
     """
     from nunbit import api
 
-    given: dict[str, Any] = {**(settings or {})}
-    if model is not None:
-        given["model"] = model
     finished = api.finetune(
         data,
+        model=model,
         weights=weights,
         budget=budget,
         strategy=strategy,
         run_dir=run_dir,
         quiet=output.quiet,
-        **given,
+        **(settings or {}),
     )
     result = finished.to_dict()
     say(output, *result_lines(result))

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, complain, say
 from nunbit.errors import DataError, UsageError
 from nunbit.language import mark, tr
+from nunbit.values import Setting
 
 if TYPE_CHECKING:
     from nunbit.prediction import Prediction
@@ -129,8 +130,8 @@ def import_(
     *,
     model: str,
     classes: str | None = None,
-    size: int = 32,
-    channels: int = 3,
+    size: int | None = None,
+    channels: int | None = None,
     mean: str = "0",
     std: str = "1",
     file: Annotated[Path | None, Parameter(name="--output")] = None,
@@ -143,8 +144,8 @@ def import_(
         weights: A .pt or .pth file, which is read in a process of its own, with limits.
         model: The network that the weights belong to.
         classes: Names in the order of the outputs, with commas; the default is 0,1,...
-        size: Side of the pictures in pixels.
-        channels: 1 for grey, 3 for colour.
+        size: Side of the pictures in pixels; the default is 32.
+        channels: 1 for grey, 3 for colour, which is the default.
         mean: What the training subtracted from pixels in [0, 1]; one number or one a channel.
         std: What the training divided by.
         file: A new file; the default is the name of the weights with .safetensors.
@@ -152,9 +153,11 @@ def import_(
         settings: Options of the network as --model.OPTION VALUE.
     """
     from nunbit import networks
+    from nunbit.asked import gathered
 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
-    given: dict[str, Any] = {"data.size": size, "data.channels": channels, **(settings or {})}
+    short: dict[str, Setting] = {"data.size": size, "data.channels": channels}
+    given: dict[str, Any] = gathered(settings or {}, short)
     given |= {"mean": _numbers("mean", mean), "std": _numbers("std", std)}
     made = networks.import_weights(weights, model, classes=names, output=file, **given)
     result = made.to_dict()

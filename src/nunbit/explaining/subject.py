@@ -8,7 +8,7 @@ from typing import Any, Self
 from PIL import Image
 
 from nunbit.bundle import MODEL_FILE
-from nunbit.config import ModelConfig, RunConfig
+from nunbit.config import ModelConfig, RunConfig, require_used
 from nunbit.data.decode import BadPictureError, Mode, quiet_pillow
 from nunbit.data.given import Picture, find_pictures, open_picture
 from nunbit.data.pictures import printable
@@ -130,12 +130,7 @@ def _network(name: str, images: Sequence[Picture], options: Options, track: Trac
             classes=classes,
             most_classes=MOST_CLASSES,
         )
-    for setting in options.settings:
-        if setting not in ("data.size", "data.channels") and not setting.startswith("model."):
-            raise UsageError(
-                "'{setting}' is not used by explain; allowed: size, channels, model.*",
-                setting=setting,
-            )
+    require_used(options.settings, "explain", "data.size", "data.channels")
     config = RunConfig(model=ModelConfig(name=name)).override(options.settings)
     channels = config.data.channels or 3
     side = config.data.size or (ZOO_SIZE if ":" in name else OWN_SIZE)
