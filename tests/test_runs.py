@@ -15,13 +15,15 @@ from PIL import Image
 
 import nunbit
 from conftest import noisy_picture, write_classes
-from nunbit import bundle
+from nunbit import bundle, runfolder
 from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.data.pictures import Skipped
 from nunbit.data.sources import open_source
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
+from nunbit.lock import locked
 from nunbit.prediction import Prediction
+from nunbit.runfolder import claim_new
 from nunbit.storage import load_tensors, save_tensors
 
 
@@ -394,6 +396,31 @@ def test_bad_model_files_are_refused(trained: Path, tmp_path: Path) -> None:
             nunbit.load(path)
     with pytest.raises(MissingInputError, match=r"holds no model\.safetensors"):
         nunbit.load(tmp_path)
+
+
+def test_two_that_start_at_once_take_two_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter((tmp_path / "mine", tmp_path / "locked", tmp_path / "taken", tmp_path / "b"))
+    monkeypatch.setattr(runfolder, "next_run_dir", lambda _recipe: next(free))
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "split.csv").touch()
+    with claim_new(None, "quick") as mine, locked(tmp_path / "locked"):
+        assert mine == tmp_path / "mine"
+        with claim_new(None, "quick") as folder:
+            assert folder == tmp_path / "b"
+
+
+@pytest.mark.parametrize("words", [["train", "--budget", "9s", "--data"], ["finetune"]])
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(
+    words: list[str], colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (colours / "red" / "000.png").write_text("no picture")
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "run"):
+        assert main([*words, str(colours), "--run-dir", str(place)]) == 73
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_settings_by_keyword_and_their_mistakes(quick: RunConfig, tmp_path: Path) -> None:

@@ -64,12 +64,12 @@ def train(
     """
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
-    from nunbit.runfolder import next_run_dir
+    from nunbit.runfolder import require_free
 
     seconds = None if budget is None else parse_budget(budget)
     config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
-    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
-    refuse_inside(folder, config.data.source, "--run-dir")
+    folder = None if run_dir is None else Path(run_dir)
+    require_free(folder, config)
     display = Display(quiet=quiet)
     read: Read = read_dataset
     if seconds is not None:
@@ -142,7 +142,7 @@ def finetune(
     from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, refuse_epochs
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
-    from nunbit.runfolder import next_run_dir
+    from nunbit.runfolder import require_free
 
     display, wish = Display(quiet=quiet), typed(Strategy, "strategy", strategy)
     start = None if weights is None else os.path.abspath(weights)
@@ -150,8 +150,8 @@ def finetune(
     given = gathered(settings)
     config = finetune_config(str(data), LITE0, PRETRAINED)
     config = anchored(config.override(gathered(given, short)))
-    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
-    refuse_inside(folder, config.data.source, "--run-dir")
+    folder = None if run_dir is None else Path(run_dir)
+    require_free(folder, config)
     seconds = parse_budget(budget)
     refuse_epochs(config, given, wish)
     opened = open_source(config.data.source, display.track)

@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,15 @@ from nunbit.bundle import MODEL_FILE
 from nunbit.checkpoint import FOLDER as CHECKPOINTS
 from nunbit.config import RunConfig
 from nunbit.data.pictures import require_text
+from nunbit.data.sources import refuse_inside
 from nunbit.data.splits import Dataset
-from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
+from nunbit.errors import (
+    CannotCreateError,
+    DataError,
+    LockedError,
+    MissingInputError,
+    StorageError,
+)
 from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.progress import Display
@@ -44,16 +51,45 @@ def next_run_dir(recipe: str) -> Path:
 
 
 @contextmanager
-def claim_new(run_dir: Path) -> Iterator[None]:
-    """Create and hold a new run folder for the block.
+def claim_new(run_dir: Path | None, recipe: str) -> Iterator[Path]:
+    """Create and hold a new run folder for the block, and give its path.
 
     A run that fails before it wrote anything leaves no folder behind.
+
+    Args:
+        run_dir: the folder; None takes the next free one, whoever else does the same.
+        recipe: what that is named after.
 
     Raises:
         UsageError: its name is no text, and stands in its files.
         CannotCreateError: it holds something already, or cannot be written.
         LockedError: another process is writing it.
     """
+    with ExitStack() as held:
+        while True:
+            folder = run_dir or next_run_dir(recipe)
+            try:
+                held.enter_context(_claimed(folder))
+                break
+            except (CannotCreateError, LockedError):
+                if run_dir or not folder.exists():
+                    raise
+        yield folder
+
+
+def require_free(run_dir: Path | None, config: RunConfig) -> None:
+    """Refuse a run folder now that could not be claimed once everything is read and planned.
+
+    Raises:
+        NunbitError: as `claim_new`, and where results would lie inside the data.
+    """
+    refuse_inside(run_dir or next_run_dir(config.recipe), config.data.source, "--run-dir")
+    with claim_new(run_dir, config.recipe):
+        pass
+
+
+@contextmanager
+def _claimed(run_dir: Path) -> Iterator[None]:
     require_text(run_dir)
     missing = [path for path in (run_dir, *run_dir.parents) if not os.path.exists(path)]
     if os.path.exists(run_dir) and not os.path.isdir(run_dir):
