@@ -4,6 +4,7 @@ The network is timm's smallest, with random weights in a file of the user's: not
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -453,6 +454,15 @@ def test_what_cannot_be_finetuned_is_one_line(
     error = capsys.readouterr().err.splitlines()
     assert said in error[-1]
     assert not Path("run").exists()
+
+
+def test_pictures_to_measure_only_are_named(colours: Path, weights: Path) -> None:
+    for name in ("val", "test"):
+        shutil.copytree(colours, colours.parent / "parts" / name)
+    with pytest.raises(DataError, match="no training pictures: the source has only"):
+        nunbit.finetune(
+            colours.parent / "parts", model=TINY, weights=weights, strategy="full", quiet=True
+        )
 
 
 def test_a_strategy_is_one_of_three_words(colours: Path, weights: Path) -> None:

@@ -18,6 +18,7 @@ from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet, Item, Source, as_image
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.splits import require_training
 from nunbit.errors import DataError, UsageError
 from nunbit.features import FeatureSource, count_known
 from nunbit.language import tr
@@ -113,10 +114,11 @@ def choose_strategy(
 
     Raises:
         UsageError: not even the smallest size fits the budget.
-        DataError: none of the pictures can be read.
+        DataError: no pictures to train on, or none that can be read.
         MissingInputError: the pretrained weights cannot be had.
     """
     deadline = time.perf_counter() + RESERVE * budget_seconds
+    require_training(source.parts)
     own = preprocess_of(config)
     assert own is not None
     sizes = [own.height] if config.data.size else _sizes(own, source)
