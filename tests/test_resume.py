@@ -78,6 +78,25 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(
     assert "no checkpoint of" in capsys.readouterr().err
 
 
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest, older = _files(begun / FOLDER)
+    original = Path.read_bytes
+
+    def broken(self: Path) -> bytes:
+        if self == newest:
+            raise OSError(errno.EIO, "Input/output error")
+        return original(self)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    said: list[str] = []
+    found = load_newest(begun, said.append)
+    assert found is not None
+    assert found.path == older
+    assert "Input/output error; falling back" in said[0]
+
+
 def test_changed_data_is_refused_with_the_first_differences(
     begun: Path, colours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
