@@ -141,6 +141,8 @@ def test_a_folder_is_predicted_picture_by_picture(trained: Path, colours: Path) 
     found = nunbit.predict(trained, [colours / "red", colours / "blue" / "000.png"])
     assert len(found) == 21
     assert {p.label for p in found[:20]} == {"red"}
+    with pytest.raises(UsageError, match="the name of the picture is empty"):
+        nunbit.predict(trained, "")
     assert found[20].path.endswith("blue/000.png")
 
 

@@ -23,7 +23,7 @@ from nunbit.prediction import Prediction
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
 from nunbit.runtime import choose_runtime
-from nunbit.values import Setting, parse_budget, typed
+from nunbit.values import Setting, parse_budget, path_of, typed
 
 if TYPE_CHECKING:
     from nunbit.comparison.compare import Comparison
@@ -68,7 +68,7 @@ def train(
 
     seconds = None if budget is None else parse_budget(budget)
     config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
-    folder = None if run_dir is None else Path(run_dir)
+    folder = None if run_dir is None else path_of(run_dir, "--run-dir")
     require_free(folder, config)
     display = Display(quiet=quiet)
     read: Read = read_dataset
@@ -150,7 +150,7 @@ def finetune(
     given = gathered(settings)
     config = finetune_config(str(data), LITE0, PRETRAINED)
     config = anchored(config.override(gathered(given, short)))
-    folder = None if run_dir is None else Path(run_dir)
+    folder = None if run_dir is None else path_of(run_dir, "--run-dir")
     require_free(folder, config)
     seconds = parse_budget(budget)
     refuse_epochs(config, given, wish)
@@ -178,7 +178,7 @@ def resume(
     from nunbit.run import resume_run
     from nunbit.runfolder import read_result
 
-    folder, display = Path(run), Display(quiet=quiet)
+    folder, display = path_of(run, "run"), Display(quiet=quiet)
     place = None if data is None else str(data)
     finished = resume_run(folder, display, write_report, place=place)
     if finished is None:
@@ -227,7 +227,7 @@ def compare(
 
     given = gathered(settings, {"data.source": data})
     source = str(given.pop("data.source")) if "data.source" in given else None
-    folder = None if run_dir is None else Path(run_dir)
+    folder = None if run_dir is None else path_of(run_dir, "--run-dir")
     names = [recipes] if isinstance(recipes, str) else recipes
     folder, runs = plan_runs(names, seeds, source, given, folder)
     refuse_inside(folder, runs[0].config.data.source, "--run-dir")  # all have one
@@ -247,7 +247,7 @@ def report(run: str | Path, *, quiet: bool = False) -> Path:
     from nunbit.reporting.page import write_report
     from nunbit.reporting.reopen import reopened
 
-    with reopened(Path(run), Display(quiet=quiet)) as finished:
+    with reopened(path_of(run, "run"), Display(quiet=quiet)) as finished:
         return write_report(finished)
 
 

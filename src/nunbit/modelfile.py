@@ -19,6 +19,7 @@ from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
 from nunbit.outliers import PREFIX
 from nunbit.storage import load_tensors
+from nunbit.values import path_of
 
 MAX_CLASSES = 100_000
 MAX_NAME = 255  # characters, as in names of folders
@@ -32,7 +33,7 @@ def load_classifier(run: Path | str) -> Classifier:
         MissingInputError: no such folder or file.
         DataError: not a model file, damaged, or written by a newer nunbit.
     """
-    path = Path(run)
+    path = path_of(run, "run")
     if os.path.isdir(path):  # unlike path.is_dir(), False for a name that is too long
         path = path / MODEL_FILE
         if not path.exists():

@@ -6,11 +6,11 @@ from pathlib import Path
 from nunbit.asked import gathered
 from nunbit.config import DataConfig, ModelConfig, RunConfig, require_used
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import UsageError
+from nunbit.errors import DataError, UsageError
 from nunbit.legacy.convert import Imported, convert
 from nunbit.models.registry import build_model, list_models
 from nunbit.models.summary import Summary, summarize
-from nunbit.values import Setting
+from nunbit.values import Setting, path_of
 
 
 def import_weights(
@@ -51,8 +51,11 @@ def import_weights(
         mean=(mean,) * count if isinstance(mean, int | float) else tuple(mean),
         std=(std,) * count if isinstance(std, int | float) else tuple(std),
     )
-    path = Path(weights).with_suffix(".safetensors") if output is None else Path(output)
-    return convert(Path(weights), config.model, classes, preprocess, path)
+    file = path_of(weights, "weights")
+    if not file.name:  # of "." and "/"
+        raise DataError("{weights} is a folder; allowed: a .pt or .pth file", weights=file)
+    path = file.with_suffix(".safetensors") if output is None else Path(output)
+    return convert(file, config.model, classes, preprocess, path)
 
 
 def models() -> dict[str, list[dict[str, str]]]:

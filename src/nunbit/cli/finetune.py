@@ -25,7 +25,7 @@ def finetune(
     weights: Path | None = None,
     budget: str = "90s",
     strategy: Literal["auto", "head", "full"] = "auto",
-    run_dir: Path | None = None,
+    run_dir: str | None = None,
     output: Output = DEFAULT_OUTPUT,
     settings: Settings = None,
 ) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def train(
     data: str | None = None,
     model: str | None = None,
     budget: str | None = None,
-    run_dir: Path | None = None,
+    run_dir: str | None = None,
     config: Path | None = None,
     skip_bad: Annotated[bool, Parameter(negative="")] = False,
     overrides: str | None = None,
@@ -86,7 +86,7 @@ def train(
 
 @command(examples=RESUME)
 def resume(
-    run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+    run: str, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
 ) -> dict[str, Any]:
     """Go on with a training exactly where it stopped.
 

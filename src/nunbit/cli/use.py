@@ -29,7 +29,7 @@ IMPORT = mark("""Examples:
 
 @command(examples=PREDICT)
 def predict(
-    run: Path,
+    run: str,
     /,
     *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
     top: int = 5,
@@ -43,7 +43,7 @@ def predict(
     Args:
         run: A run folder or a model file.
         images: Picture files, folders of any size, or - for one picture on standard input.
-        top: How many classes --json lists per picture.
+        top: How many classes --json lists per picture; two at least where it is unsure.
         output: How to answer.
     """
     if not images:
@@ -74,7 +74,7 @@ def predict(
 
 @command(examples=EVALUATE)
 def evaluate(
-    run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+    run: str, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
 ) -> dict[str, Any]:
     """Measure a trained model on labelled data.
 
@@ -125,7 +125,7 @@ def _line(prediction: "Prediction") -> str:
 
 @command("import", examples=IMPORT)
 def import_(
-    weights: Path,
+    weights: str,
     /,
     *,
     model: str,
