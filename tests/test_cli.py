@@ -186,6 +186,39 @@ def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         ),
         "huge seed": (["train", "--data.split_seed", "9" * 30], 2, "2^63"),
         "batch of one": (["train", "--train.batch_size", "1"], 2, "2 to 65536"),
+        "two sizes": (["explain", "net", "--size", "8", "--data.size", "9"], 2, "is given twice"),
+        "two sets": (["train", "--data", "bad2", "--data.source", "x"], 2, "is given twice"),
+        "two networks": (["train", "--model", "net", "--model.name", "cnn"], 2, "is given twice"),
+        "two tables": (["train", "--overrides", "a", "--data.overrides", "b"], 2, "is given twice"),
+        "two weights": (
+            ["finetune", "bad2", "--weights", "a", "--model.weights", "b"],
+            2,
+            "'model.weights' is given twice",
+        ),
+        "two sizes of an import": (
+            ["import", "w.pt", "--model", "net", "--size", "28", "--data.size", "32"],
+            2,
+            "'data.size' is given twice",
+        ),
+        "two sets to compare": (
+            ["compare", "digits", "--data", "digits", "--data.source", "bad2"],
+            2,
+            "'data.source' is given twice",
+        ),
+        "unused size": (["models", "net", "--data.size", "64"], 2, "not used by models"),
+        "unused epochs": (["models", "net", "--train.epochs", "3"], 2, "not used by models"),
+        "unused name": (["models", "net", "--model.name", "cnn"], 2, "allowed: model.OPTION"),
+        "unused init": (["explain", "net", "--model.init", "xavier"], 2, "not used by explain"),
+        "empty run": (["evaluate", ""], 2, "run is empty"),
+        "empty run to resume": (["resume", ""], 2, "run is empty"),
+        "empty run to report": (["report", ""], 2, "run is empty"),
+        "empty run dir": (["train", *QUICK, "--run-dir", ""], 2, "--run-dir is empty"),
+        "empty weights": (["import", "", "--model", "net"], 2, "weights is empty"),
+        "a folder of weights": (["import", ".", "--model", "net"], 65, ". is a folder"),
+        "long data": (["train", "--data", "x" * 300], 66, "File name too long"),
+        "long run": (["evaluate", "x" * 300], 74, "File name too long"),
+        "long run to resume": (["resume", "x" * 300], 66, "is no run folder"),
+        "long run dir": (["train", *QUICK, "--run-dir", "x" * 300], 73, "File name too long"),
         "bad size": (["models", "net", "--size", "2"], 2, "needs 4 pixels"),
     }
 
@@ -217,6 +250,37 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "split_settings", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["recipes"])
+
+
+def test_an_output_that_cannot_be_written_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Closing the file fails where something is left to write.
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert main(["recipes"]) == 74
+    assert capsys.readouterr().err == "nunbit: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (FileNotFoundError(2, "No such file", "a"), 66, "a: No such file"),
+        (PermissionError(13, "Permission denied", "a"), 66, "a: Permission denied"),
+        (OSError(5, "Input/output error", "a"), 74, "a: Input/output error"),
+        (OSError("odd"), 74, "odd"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    error: OSError, code: int, line: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip  # one fixture a line would say no more
+    def failing(_words: object) -> None:
+        raise error
+
+    monkeypatch.setattr(dispatch, "split_settings", failing)
+    assert main(["recipes"]) == code
+    assert capsys.readouterr().err == f"nunbit: {line}\n"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

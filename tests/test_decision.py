@@ -3,6 +3,8 @@
 import json
 import runpy
 import shutil
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +27,11 @@ from nunbit.evaluation import Outputs, collect_logits, collect_outputs
 from nunbit.metrics import ANSWERED, FOREIGN, UNSURE, measure
 from nunbit.models.head import cool_head
 from nunbit.models.registry import build_model, list_models
-from nunbit.models.stages import stage_names
+from nunbit.models.stages import stage_names, watched
 from nunbit.outliers import ACCEPTANCE, Gaussian, fit_familiar
 from nunbit.prediction import predicted
 from nunbit.reporting.render import NBSP
-from nunbit.runtime import choose_runtime, seeded
+from nunbit.runtime import choose_runtime, limited_threads, seeded
 from nunbit.storage import load_tensors, save_tensors
 
 
@@ -81,6 +83,34 @@ def test_the_promise_is_kept_in_19_of_20_draws() -> None:
     assert made >= 150
     assert kept / made >= 0.95
     assert np.mean(answered) > 0.3  # of 0.61 that could be answered at all
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_what_is_seen_is_not_what_another_thread_shows() -> None:
+    with seeded(0, "threads"):
+        model = build_model("cnn", num_classes=2, in_channels=3, image_size=(8, 8)).eval()
+    mine, others = torch.rand(2, 3, 8, 8), torch.rand(3, 3, 8, 8)
+    with torch.no_grad(), watched(model) as sight:
+        model(mine)
+        before = sight.stages()
+        in_a_thread(lambda: model(others))
+        after = sight.stages()
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+
+
+def test_overlapping_limits_leave_the_number_of_threads_as_it_was() -> None:
+    first, second, seen = limited_threads(3), limited_threads(2), []
+    in_a_thread(first.__enter__)
+    in_a_thread(second.__enter__)
+    in_a_thread(lambda: first.__exit__(None, None, None))
+    in_a_thread(lambda: second.__exit__(None, None, None))
+    in_a_thread(lambda: seen.append(torch.get_num_threads()))
+    assert seen == [torch.get_num_threads()]
 
 
 def views(n: int, seed: int, shift: float = 0.0) -> tuple[Tensor, ...]:
@@ -152,7 +182,7 @@ def test_an_answer_names_what_it_hesitates_between() -> None:
     assert [s.answer for s in said.values()] == ["b", "unsure: b | c", "not one of your classes"]
     assert [s.verdict for s in said.values()] == ["label", "unsure", "foreign"]
     assert {s.label for s in said.values()} == {"b"}
-    assert len(said[UNSURE].top) == 1
+    assert [len(s.top) for s in said.values()] == [1, 2, 1], "a probability for each name"
 
 
 def test_a_decision_of_hard_pictures_declines_more() -> None:

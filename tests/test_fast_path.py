@@ -399,12 +399,13 @@ def test_a_slow_network_is_timed_on_fewer_pictures(
 def test_the_memory_of_tensors_that_are_gone_is_used_again() -> None:
     """Else the system would clear all their pages for each update."""
     choose_runtime(TrainConfig())
-    torch.ones(16 * 2**20)  # 64 MiB, above any threshold of the allocator's own
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(4):
-        torch.ones(16 * 2**20)
-    pages = 4 * 64 * 2**20 // resource.getpagesize()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages / 20
+    faults = []
+    for _ in range(9):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(16 * 2**20)  # 64 MiB, above any threshold of the allocator's own
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    pages = 64 * 2**20 // resource.getpagesize()
+    assert max(faults[4:]) < pages / 20, faults  # the first ones find holes that are too small
 
 
 @pytest.mark.parametrize(("precision", "answer"), [("auto", False), ("fp32", True)])

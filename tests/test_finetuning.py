@@ -4,6 +4,7 @@ The network is timm's smallest, with random weights in a file of the user's: not
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def source_of(sha256: str = "f00d") -> FeatureSource:
         height=8, width=8, channels=3, resize="crop", mean=(0.5,) * 3, std=(0.5,) * 3
     )
     runtime = choose_runtime(TrainConfig(threads=1, device="cpu", precision="fp32"))
-    return FeatureSource(model, preprocess, runtime, sha256)
+    return FeatureSource(model, preprocess, runtime, "cnn", sha256)
 
 
 def no_track(items: object, _total: int, _label: str) -> object:
@@ -110,6 +111,14 @@ def test_equal_pictures_are_computed_once_and_other_weights_anew() -> None:
     assert features_of(source_of("beef"), [twice], no_track)[1] == 2
     smaller = replace(source_of(), preprocess=replace(source_of().preprocess, mean=(0.4,) * 3))
     assert features_of(smaller, [twice], no_track)[1] == 2
+
+
+def test_twins_with_one_weights_file_do_not_share_features() -> None:
+    """timm's efficientnet_b0 and tf_efficientnet_b0 differ in nothing but how they pad."""
+    source, pictures = source_of(), some_pictures(4)
+    features_of(source, [pictures], no_track)
+    twin = replace(source, name="cnn-twin")
+    assert features_of(twin, [pictures], no_track)[1] == 4
 
 
 def test_a_damaged_cache_is_computed_again() -> None:
@@ -445,6 +454,20 @@ def test_what_cannot_be_finetuned_is_one_line(
     error = capsys.readouterr().err.splitlines()
     assert said in error[-1]
     assert not Path("run").exists()
+
+
+def test_pictures_to_measure_only_are_named(colours: Path, weights: Path) -> None:
+    for name in ("val", "test"):
+        shutil.copytree(colours, colours.parent / "parts" / name)
+    with pytest.raises(DataError, match="no training pictures: the source has only"):
+        nunbit.finetune(
+            colours.parent / "parts", model=TINY, weights=weights, strategy="full", quiet=True
+        )
+
+
+def test_a_strategy_is_one_of_three_words(colours: Path, weights: Path) -> None:
+    with pytest.raises(UsageError, match="strategy is 'Head'; did you mean 'head'"):
+        nunbit.finetune(colours, model=TINY, weights=weights, strategy="Head")  # type: ignore[arg-type]
 
 
 def test_without_weights_nothing_random_takes_their_place(colours: Path) -> None:

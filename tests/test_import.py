@@ -1,6 +1,7 @@
 """Weights of torch.save become a model that predicts the same, and go back."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -138,7 +139,7 @@ def test_wrong_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> Non
         "w.pt --model net --std 0": (2, "above 0"),
         "w.pt --model net --mean 0.5,0.5": (2, "3, one a channel"),
         "w.pt --model net --mean x": (2, "numbers with commas"),
-        "w.pt --model net --train.epochs 3": (2, "not used by an import"),
+        "w.pt --model net --train.epochs 3": (2, "not used by import"),
     }
     for words, (code, hint) in wrong.items():
         assert main(["import", *words.split()]) == code, words
@@ -177,3 +178,15 @@ def test_sharing_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     torch.save({str(i): one for i in range(100)}, "w.pt")
     with pytest.raises(RefusedError, match="share their memory too often"):
         read_state_dict(Path("w.pt"))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_weights_of_any_name_are_taken_where_the_output_has_a_text_for_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"caf\xe9.pt")
+    torch.save(net().state_dict(), tmp_path / name)
+    assert main(["import", name, "--model", "net"]) == 2
+    assert r"caf\xe9.safetensors is not in UTF-8; rename it" in capsys.readouterr().err
+    assert main(["import", name, "--model", "net", "--output", "net.safetensors"]) == 0
+    assert nunbit.load("net.safetensors").card["source"]["file"] == r"caf\xe9.pt"

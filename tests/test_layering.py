@@ -12,7 +12,7 @@ ROOT = Path(nunbit.__file__).parent
 GROUPS = (
     ("language", "pages"),
     ("errors", "values", "sections", "config", "runtime", "storage", "recipes", "lock", "signals"),
-    ("liveline", "progress"),
+    ("liveline", "progress", "streams"),
     ("data",),
     ("models",),
     ("metrics", "evaluation", "features", "outliers", "decision", "prediction"),

@@ -6,6 +6,7 @@ import io
 import sys
 import urllib.error
 from collections.abc import Callable
+from http.client import IncompleteRead
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -364,6 +365,16 @@ def test_a_download_that_was_cut_is_not_kept(file: Path, monkeypatch: pytest.Mon
     with pytest.raises(MissingInputError, match=r"cannot be fetched: .*is damaged"):
         load_pretrained(TINY)
     assert load_pretrained(TINY).licence == "apache-2.0"
+
+
+def test_a_connection_that_ends_early_is_no_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> None:
+        raise IncompleteRead(b"")
+
+    monkeypatch.delenv("NUNBIT_OFFLINE")
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    with pytest.raises(MissingInputError, match="cannot be fetched: IncompleteRead"):
+        load_pretrained(TINY)
 
 
 # The offline default

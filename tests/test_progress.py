@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import rich.console
 import torch
 
 from nunbit import liveline, progress
+from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.finished import Finished
 from nunbit.liveline import LiveLine, Sums, Trend, clock, fitting, sparkline
@@ -254,6 +256,35 @@ def test_watching_does_not_change_a_bit(
     weights = watched.classifier.module.state_dict()
     for name, tensor in quiet.classifier.module.state_dict().items():
         assert torch.equal(tensor, weights[name]), name
+
+
+def closed_pipe() -> IO[str]:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+def closed_terminal() -> IO[str]:
+    master, slave = pytest.importorskip("pty").openpty()
+    os.close(master)
+    return os.fdopen(slave, "w")
+
+
+@pytest.mark.parametrize("closed", [closed_pipe, closed_terminal])
+def test_a_reader_that_goes_away_ends_no_training(
+    closed: Callable[[], IO[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveline, "REFRESH_SECONDS", 0.0)
+    with closed() as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        display, training = Display(), FakeTraining(5)
+        display._is_live = True
+        with display.live(5, training.look) as follow:
+            training.epoch(follow, "epoch 1/1")
+            display.say_cells(CELLS)
+        assert training.step == 5
+        assert list(display.track([1, 2], 2, "reading")) == [1, 2]
+        assert main(["train", "--data", "nowhere"]) == 66, "what is wrong is said in the code"
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ from nunbit.errors import (
 )
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.models.registry import build_model
+from nunbit.runfolder import read_predictions
 from nunbit.runtime import choose_runtime
 from nunbit.storage import load_tensors, save_tensors
 from nunbit.training.optim import build_optimizer
@@ -77,6 +78,25 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(
     assert "no checkpoint of" in capsys.readouterr().err
 
 
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest, older = _files(begun / FOLDER)
+    original = Path.read_bytes
+
+    def broken(self: Path) -> bytes:
+        if self == newest:
+            raise OSError(errno.EIO, "Input/output error")
+        return original(self)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    said: list[str] = []
+    found = load_newest(begun, said.append)
+    assert found is not None
+    assert found.path == older
+    assert "Input/output error; falling back" in said[0]
+
+
 def test_changed_data_is_refused_with_the_first_differences(
     begun: Path, colours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +106,54 @@ def test_changed_data_is_refused_with_the_first_differences(
     line = capsys.readouterr().err
     assert "red/003.png is gone" in line
     assert "blue/new.png is new" in line
+
+
+def test_files_of_a_run_that_cannot_be_read_are_named(
+    begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, config = begun / "split.csv", begun / "config.json"
+    whole, written = split.read_text(), config.read_bytes()
+    for spoil in (
+        lambda: split.unlink(),
+        lambda: split.write_text(f"{whole}\n"),
+        lambda: split.write_bytes(b"\xff"),
+        lambda: config.write_bytes(b"\xff"),
+    ):
+        split.write_text(whole)
+        config.write_bytes(written)
+        spoil()
+        assert main(["resume", str(begun), "--quiet"]) == 65
+        assert f"cannot be read; train {begun} again" in capsys.readouterr().err
+
+
+def test_a_damaged_result_is_named(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (begun / "model.safetensors").touch()
+    for text in ("{", "[1]"):
+        (begun / "result.json").write_text(text)
+        assert main(["resume", str(begun)]) == 65
+        assert "result.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_name_with_any_character_is_known_again(begun: Path, colours: Path) -> None:
+    for number, name in enumerate(("a\rb", 'a"b', "a\nb", "a,b")):
+        (colours / "red" / f"{number:03}.png").rename(colours / "red" / f"{name}.png")
+    run = begun.with_name("again")
+    config = RunConfig.from_json((begun / "config.json").read_text())
+    names = nunbit.train(config, run_dir=run, quiet=True).dataset.test.names
+    assert list(read_predictions(run)) == names
+    (run / "result.json").unlink()
+    nunbit.resume(run, quiet=True)
+
+
+def test_a_full_disk_tells_nobody_who_holds_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked(tmp_path), pytest.raises(LockedError), locked(tmp_path):
+        pass
 
 
 def test_one_changed_picture_is_named(begun: Path, colours: Path) -> None:
@@ -331,11 +399,53 @@ def test_a_run_folder_that_vanishes_is_an_error(quick: RunConfig, tmp_path: Path
 def test_a_folder_killed_before_the_run_began_can_be_used(quick: RunConfig, tmp_path: Path) -> None:
     folder = tmp_path / "r"
     (folder / FOLDER).mkdir(parents=True)
+    (folder / LOCK_FILE).touch()
     (folder / "split.csv").write_text("torn")
-    (folder / ".config.json.12ab.tmp").write_text("{")
-    (folder / FOLDER / ".probe-12ab.tmp").touch()
+    (folder / ".config.json.12ab34cd.tmp").write_text("{")
+    (folder / FOLDER / ".probe-12ab34cd.tmp").touch()
     nunbit.train(quick, epochs=1, run_dir=folder, quiet=True)
-    assert not list(folder.glob(".*.tmp"))
+    assert not list(folder.rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["split.csv", "skipped.txt", ".notes.tmp", ".a.12ab34cd.tmp"])
+def test_what_no_run_left_is_somebody_elses(name: str, quick: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / name).write_text("mine")
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        nunbit.train(quick, run_dir=tmp_path / "exp", quiet=True)
+    held = {path.name: path.read_text() for path in (tmp_path / "exp").iterdir()}
+    assert held == {name: "mine"}
+
+
+def test_a_file_of_the_users_beside_a_lock_is_no_litter(quick: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).touch()
+    (tmp_path / ".notes.tmp").write_text("mine")
+    with pytest.raises(CannotCreateError, match="is not empty"):
+        nunbit.train(quick, run_dir=tmp_path, quiet=True)
+    assert (tmp_path / ".notes.tmp").read_text() == "mine"
+
+
+def test_a_run_never_lies_beside_its_table(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = colours / "split.csv"
+    lines = [f"{path},{path.parent.name}\n" for path in sorted(colours.rglob("*.png"))]
+    table.write_text("path,label\n" + "".join(lines))
+    (colours / LOCK_FILE).touch()  # of a run that was killed
+    assert main(["train", "--data", str(table), "--run-dir", str(colours)]) == 73
+    assert "holds the data; choose another place with --run-dir" in capsys.readouterr().err
+    assert table.read_text().startswith("path,label\n")
+
+
+def test_a_start_that_fails_leaves_a_folder_of_the_users_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        nunbit.train(data=tmp_path / "empty", run_dir=tmp_path / "empty2", quiet=True)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataError):
+        nunbit.train(data=tmp_path / "empty", run_dir=tmp_path / "run", quiet=True)
+    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "empty2").exists()
 
 
 @pytest.mark.parametrize("name", ["with spaces", "별 🌟", "x" * 200])

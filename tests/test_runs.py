@@ -1,6 +1,7 @@
 """A run from settings to a model file, and the model file on its own."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,15 @@ from PIL import Image
 
 import nunbit
 from conftest import noisy_picture, write_classes
+from nunbit import bundle, runfolder
 from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.data.pictures import Skipped
+from nunbit.data.sources import open_source
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
+from nunbit.lock import locked
 from nunbit.prediction import Prediction
+from nunbit.runfolder import claim_new
 from nunbit.storage import load_tensors, save_tensors
 
 
@@ -136,6 +141,8 @@ def test_a_folder_is_predicted_picture_by_picture(trained: Path, colours: Path) 
     found = nunbit.predict(trained, [colours / "red", colours / "blue" / "000.png"])
     assert len(found) == 21
     assert {p.label for p in found[:20]} == {"red"}
+    with pytest.raises(UsageError, match="picture is empty"):
+        nunbit.predict(trained, "")
     assert found[20].path.endswith("blue/000.png")
 
 
@@ -286,7 +293,7 @@ def test_training_data_is_known_wherever_it_lies(
 
 
 def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(
-    colours: Path, quick: RunConfig, tmp_path: Path
+    colours: Path, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fixes.csv").write_text("path,action,label,reason\nred/000.png,drop,,blurred\n")
     settings = {"data__overrides": tmp_path / "fixes.csv", "size": 16, "epochs": 1}
@@ -295,6 +302,10 @@ def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(
     shutil.copytree(colours, tmp_path / "copy")
     after = nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True)
     assert (after.n, after.loss) == (before.n, before.loss)
+    published = replace(open_source(str(tmp_path / "copy")), is_published=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle, "open_source", lambda *_: published)
+        assert nunbit.evaluate(tmp_path / "r", data="mnist", quiet=True).n == 60, "other data"
     (tmp_path / "fixes.csv").unlink()
     with pytest.raises(MissingInputError, match="no table of overrides"):
         nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True)
@@ -346,6 +357,27 @@ def test_nothing_is_written_over(trained: Path, quick: RunConfig) -> None:
     assert before == contents()
 
 
+def test_a_name_that_is_no_text_is_refused_before_the_training(
+    quick: RunConfig, colours: Path, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    says = r"caf\\xe9.* is not in UTF-8; rename it"
+    with pytest.raises(UsageError, match=says):
+        nunbit.train(quick, run_dir=tmp_path / name, quiet=True)
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).write_text("path,action,label\n")
+    with pytest.raises(UsageError, match=says):
+        nunbit.train(quick, data=colours, data__overrides=name, quiet=True)
+    with pytest.raises(UsageError, match=says):
+        nunbit.finetune(colours, weights=name, quiet=True)
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.json").write_text(quick.to_json())
+    with pytest.raises(UsageError, match=says):
+        nunbit.resume(tmp_path / name, quiet=True)
+
+
 def test_run_folders_are_numbered(quick: RunConfig) -> None:
     config = quick.override({"train.epochs": 1})
     folders = [nunbit.train(config, quiet=True).run_dir for _ in range(3)]
@@ -368,12 +400,39 @@ def test_bad_model_files_are_refused(trained: Path, tmp_path: Path) -> None:
         nunbit.load(tmp_path)
 
 
+def test_two_that_start_at_once_take_two_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter((tmp_path / "mine", tmp_path / "locked", tmp_path / "taken", tmp_path / "b"))
+    monkeypatch.setattr(runfolder, "next_run_dir", lambda _recipe: next(free))
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "split.csv").touch()
+    with claim_new(None, "quick") as mine, locked(tmp_path / "locked"):
+        assert mine == tmp_path / "mine"
+        with claim_new(None, "quick") as folder:
+            assert folder == tmp_path / "b"
+
+
+@pytest.mark.parametrize("words", [["train", "--budget", "9s", "--data"], ["finetune"]])
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(
+    words: list[str], colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (colours / "red" / "000.png").write_text("no picture")
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "run"):
+        assert main([*words, str(colours), "--run-dir", str(place)]) == 73
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_settings_by_keyword_and_their_mistakes(quick: RunConfig, tmp_path: Path) -> None:
     finished = nunbit.train(quick, epochs=1, optim__lr=0.01, run_dir=tmp_path / "r", quiet=True)
     assert finished.config.train.epochs == 1
     assert finished.config.optim.lr == 0.01
     with pytest.raises(UsageError, match="did you mean 'epochs'"):
         nunbit.train(quick, epoch=3)
+    with pytest.raises(UsageError, match=r"'train\.epochs' is given twice"):
+        nunbit.train(quick, epochs=3, train__epochs=4)
 
 
 def test_importing_nunbit_costs_no_torch_and_names_what_it_has() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nunbit.asked import asked_config, dotted
+from nunbit.asked import asked_config, dotted, gathered
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.config import PRETRAINED, RunConfig, TrainConfig
 from nunbit.data.given import Picture, find_pictures
@@ -23,7 +23,7 @@ from nunbit.prediction import Prediction
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
 from nunbit.runtime import choose_runtime
-from nunbit.values import Setting, parse_budget
+from nunbit.values import Setting, parse_budget, path_of, typed
 
 if TYPE_CHECKING:
     from nunbit.comparison.compare import Comparison
@@ -64,12 +64,12 @@ def train(
     """
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
-    from nunbit.runfolder import next_run_dir
+    from nunbit.runfolder import require_free
 
     seconds = None if budget is None else parse_budget(budget)
     config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
-    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
-    refuse_inside(folder, config.data.source, "--run-dir")
+    folder = None if run_dir is None else path_of(run_dir, "--run-dir")
+    require_free(folder, config)
     display = Display(quiet=quiet)
     read: Read = read_dataset
     if seconds is not None:
@@ -111,7 +111,7 @@ def lr_find(
 def finetune(
     data: str | Path,
     *,
-    model: str = LITE0,
+    model: str | None = None,
     weights: str | Path | None = None,
     budget: str = "90s",
     strategy: "Strategy" = "auto",
@@ -123,7 +123,8 @@ def finetune(
 
     Args:
         data: a folder of class folders, a .csv, a parquet or a known name.
-        model: timm:NAME or torchvision:NAME, with pretrained weights.
+        model: timm:NAME or torchvision:NAME, with pretrained weights; by default
+            timm:tf_efficientnet_lite0.
         weights: a safetensors file or a state dict; by default those of the package that the extra
             `[offline]` installs, of the cache, or of the hub.
         budget: time for all of it, such as 90s or 10m; the size of the pictures and the strategy
@@ -138,22 +139,23 @@ def finetune(
         NunbitError: weights that cannot be had, data that cannot be used, a budget that is too
             small, or wrong settings.
     """
-    from nunbit.finetuning.strategy import choose_strategy, finetune_config, refuse_epochs
+    from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, refuse_epochs
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
-    from nunbit.runfolder import next_run_dir
+    from nunbit.runfolder import require_free
 
-    display = Display(quiet=quiet)
-    start = PRETRAINED if weights is None else os.path.abspath(weights)
-    config = finetune_config(str(data), model, start)
-    given = {dotted(name): value for name, value in settings.items()}
-    config = anchored(config.override(given))
-    folder = next_run_dir(config.recipe) if run_dir is None else Path(run_dir)
-    refuse_inside(folder, config.data.source, "--run-dir")
+    display, wish = Display(quiet=quiet), typed(Strategy, "strategy", strategy)
+    start = None if weights is None else os.path.abspath(weights)
+    short: dict[str, Setting] = {"data.source": data, "model.name": model, "model.weights": start}
+    given = gathered(settings)
+    config = finetune_config(str(data), LITE0, PRETRAINED)
+    config = anchored(config.override(gathered(given, short)))
+    folder = None if run_dir is None else path_of(run_dir, "--run-dir")
+    require_free(folder, config)
     seconds = parse_budget(budget)
-    refuse_epochs(config, given, strategy)
+    refuse_epochs(config, given, wish)
     opened = open_source(config.data.source, display.track)
-    config = choose_strategy(config, opened, seconds, strategy, display.say, given)
+    config = choose_strategy(config, opened, seconds, wish, display.say, given)
     return train_run(config, folder, display, write_report)
 
 
@@ -176,7 +178,7 @@ def resume(
     from nunbit.run import resume_run
     from nunbit.runfolder import read_result
 
-    folder, display = Path(run), Display(quiet=quiet)
+    folder, display = path_of(run, "run"), Display(quiet=quiet)
     place = None if data is None else str(data)
     finished = resume_run(folder, display, write_report, place=place)
     if finished is None:
@@ -223,9 +225,9 @@ def compare(
     from nunbit.comparison.plan import plan_runs
     from nunbit.reporting.comparison import write_comparison
 
-    given = {dotted(name): value for name, value in settings.items()}
-    source = None if data is None else str(data)
-    folder = None if run_dir is None else Path(run_dir)
+    given = gathered(settings, {"data.source": data})
+    source = str(given.pop("data.source")) if "data.source" in given else None
+    folder = None if run_dir is None else path_of(run_dir, "--run-dir")
     names = [recipes] if isinstance(recipes, str) else recipes
     folder, runs = plan_runs(names, seeds, source, given, folder)
     refuse_inside(folder, runs[0].config.data.source, "--run-dir")  # all have one
@@ -245,7 +247,7 @@ def report(run: str | Path, *, quiet: bool = False) -> Path:
     from nunbit.reporting.page import write_report
     from nunbit.reporting.reopen import reopened
 
-    with reopened(Path(run), Display(quiet=quiet)) as finished:
+    with reopened(path_of(run, "run"), Display(quiet=quiet)) as finished:
         return write_report(finished)
 
 
@@ -334,6 +336,7 @@ def explain(
     from nunbit.explaining.subject import DIRECT, Options, explain_subject
 
     given = [images] if isinstance(images, Picture) else list(images)
-    named = {n if n in DIRECT else dotted(n): value for n, value in options.items()}
-    folder, chosen = None if out is None else Path(out), Options.read(named)
+    direct = {name: value for name, value in options.items() if name in DIRECT}
+    rest = {name: value for name, value in options.items() if name not in DIRECT}
+    folder, chosen = None if out is None else Path(out), Options.read(direct | gathered(rest))
     return explain_subject(run, given, folder, chosen, Display(quiet=quiet).track)

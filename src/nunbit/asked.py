@@ -30,14 +30,11 @@ def asked_config(
         for_budget: without recipe and model, return the settings that a plan starts from.
 
     Raises:
-        UsageError: unknown names, bad values, or settings that the budget decides.
+        UsageError: unknown names, bad values, one thing that is said twice, or settings that the
+            budget decides.
     """
-    given = {dotted(name): value for name, value in settings.items()}
-    if data is None and "data.source" in given:
-        data = str(given.pop("data.source"))
-    if model is not None:
-        given = {"model.name": model, **given}
-    source = None if data is None else str(data)
+    given = gathered(settings, {"data.source": data, "model.name": model})
+    source = str(given.pop("data.source")) if "data.source" in given else None
     if isinstance(recipe, RunConfig):
         config = recipe if source is None else recipe.override({"data.source": source})
     elif for_budget and recipe is None and "model.name" not in given:
@@ -48,6 +45,31 @@ def asked_config(
     if for_budget:
         refuse_chosen(config, given)
     return anchored(config)
+
+
+def gathered(
+    settings: Mapping[str, Setting], short: Mapping[str, Setting] | None = None
+) -> dict[str, Setting]:
+    """Return settings by dotted name, with what shorter options say.
+
+    Args:
+        settings: in any spelling that `dotted` reads.
+        short: values of options that have a name of their own, by the dotted name of the setting
+            that they stand for; None is one that was not given.
+
+    Raises:
+        UsageError: an unknown name, or two answers to one question.
+    """
+    given = (short or {}).items()
+    found: dict[str, Setting] = {name: value for name, value in given if value is not None}
+    for name, value in settings.items():
+        full = dotted(name)
+        if full in found:
+            raise UsageError(
+                "'{name}' is given twice, in two spellings: leave one of them out", name=full
+            )
+        found[full] = value
+    return found
 
 
 def dotted(name: str) -> str:

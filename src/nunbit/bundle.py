@@ -238,6 +238,8 @@ class Classifier:
 
     def _may_be_own(self, source: Source, config: RunConfig) -> bool:
         """Return whether a source may be the training's data, and its test part not as it lies."""
+        if source.is_published and config.data.overrides:
+            return False  # a published set is never corrected
         has_test = "test" in source.parts and not (config.data.overrides or config.data.skip_bad)
         measured = (self.card.get("metrics") or {}).values()
         least = sum(part["n"] for part in measured)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nunbit.config import RunConfig
-from nunbit.errors import DataError, DivergedError, NunbitError
+from nunbit.errors import DataError, DivergedError, NunbitError, StorageError
 from nunbit.language import tr
 from nunbit.storage import is_temporary, load_tensors, make_folder, save_tensors
 from nunbit.training.loop import EpochResult
@@ -121,7 +121,7 @@ def load_newest(run_dir: Path, say: Callable[[str], None]) -> Checkpoint | None:
 
     Args:
         run_dir: the run's folder.
-        say: told when a damaged file is passed over for an older one.
+        say: told when a file that is damaged or cannot be read is passed over for an older one.
 
     Raises:
         DataError: there are checkpoints, and all of them are damaged.
@@ -130,7 +130,7 @@ def load_newest(run_dir: Path, say: Callable[[str], None]) -> Checkpoint | None:
     for path in _files(run_dir / FOLDER):
         try:
             return read(path)
-        except DataError as error:
+        except (DataError, StorageError) as error:
             faults.append(str(error))
             say(tr("{error}; falling back to the one before", error=error))
     if faults:

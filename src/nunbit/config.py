@@ -7,7 +7,7 @@ is made, so that no wrong setting reaches the training. This module never import
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,29 @@ SECTIONS: dict[str, type] = {
 def section_fields(section: str) -> list[str]:
     """Return the field names of a section, in order."""
     return [f.name for f in dataclasses.fields(SECTIONS[section])]
+
+
+def require_used(names: Iterable[str], command: str, *others: str) -> None:
+    """Refuse settings that have no say where nothing but a network is built.
+
+    Args:
+        names: dotted.
+        command: that does not use them.
+        others: what it uses beside the network's options.
+
+    Raises:
+        UsageError: naming the first of them.
+    """
+    fields = section_fields("model")
+    for name in names:
+        section, _, option = name.partition(".")
+        if name not in others and (section != "model" or option in fields):
+            raise UsageError(
+                "'{name}' is not used by {command}; allowed: {allowed}",
+                name=name,
+                command=command,
+                allowed=", ".join((*others, "model.OPTION")),
+            )
 
 
 def describe_settings() -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from nunbit.storage import load_tensors, make_folder, save_tensors
 
 BATCH = 32  # pictures of 224 pixels: activations of a few hundred MB at most
 SAVE_SECONDS = 30.0  # a stop loses that much
+ZOOS = ("timm", "torchvision")
 # Of a row, and what is seen at all: another word (stages.py or head.py changed) gets another file.
 LAYOUT = "features, stages, 2"
 
@@ -41,6 +43,8 @@ class FeatureSource:
     model: nn.Module
     preprocess: Preprocess
     runtime: Runtime
+    name: str
+    """As `build_model` takes it: twins of a zoo share a weights file, but not how they use it."""
     weights_sha256: str
     """Of the file that the weights came from; "" keeps no features, as nobody can name them."""
 
@@ -49,8 +53,8 @@ class FeatureSource:
         if not self.weights_sha256:
             return None
         facts = [
-            self.weights_sha256, self.preprocess.to_dict(), self.runtime.precision,
-            self.runtime.device.type, torch.__version__, LAYOUT,
+            self.name, self.weights_sha256, self.preprocess.to_dict(), self.runtime.precision,
+            self.runtime.device.type, torch.__version__, *map(version, ZOOS), LAYOUT,
         ]  # fmt: skip  # all that a feature depends on but the picture
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return cache_folder() / "features" / f"{digest[:32]}.safetensors"

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nunbit.errors import CannotCreateError, LockedError
@@ -35,8 +35,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(holder).encode(), 0)
+        with suppress(OSError):  # on a full disk others are not told who holds it
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(holder).encode(), 0)
         yield
     finally:
         _held.discard(path)

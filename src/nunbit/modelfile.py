@@ -1,5 +1,6 @@
 """From a model file to a classifier: nothing in it is believed before it is checked."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
 from nunbit.outliers import PREFIX
 from nunbit.storage import load_tensors
+from nunbit.values import path_of
 
 MAX_CLASSES = 100_000
 MAX_NAME = 255  # characters, as in names of folders
@@ -31,8 +33,8 @@ def load_classifier(run: Path | str) -> Classifier:
         MissingInputError: no such folder or file.
         DataError: not a model file, damaged, or written by a newer nunbit.
     """
-    path = Path(run)
-    if path.is_dir():
+    path = path_of(run, "run")
+    if os.path.isdir(path):  # unlike path.is_dir(), False for a name that is too long
         path = path / MODEL_FILE
         if not path.exists():
             raise MissingInputError(

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nunbit.asked import dotted
-from nunbit.config import DataConfig, ModelConfig, RunConfig
+from nunbit.asked import gathered
+from nunbit.config import DataConfig, ModelConfig, RunConfig, require_used
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import UsageError, did_you_mean
+from nunbit.errors import DataError, UsageError
 from nunbit.legacy.convert import Imported, convert
 from nunbit.models.registry import build_model, list_models
 from nunbit.models.summary import Summary, summarize
-from nunbit.values import Setting
+from nunbit.values import Setting, path_of
 
 
 def import_weights(
@@ -38,15 +38,8 @@ def import_weights(
         NunbitError: a file that is refused, weights that do not fit, wrong settings, or an output
             that exists.
     """
-    given = {dotted(name): value for name, value in settings.items()}
-    allowed = ("data.size", "data.channels", "data.resize")
-    for name in given:
-        if name not in allowed and not name.startswith("model."):
-            raise UsageError(
-                "'{name}' is not used by an import; {hint}",
-                name=name,
-                hint=did_you_mean(name, allowed),
-            )
+    given = gathered(settings)
+    require_used(given, "import", "data.size", "data.channels", "data.resize")
     start = RunConfig(data=DataConfig(size=32, channels=3), model=ModelConfig(name=model))
     config = start.override(given)
     count = config.data.channels
@@ -58,8 +51,11 @@ def import_weights(
         mean=(mean,) * count if isinstance(mean, int | float) else tuple(mean),
         std=(std,) * count if isinstance(std, int | float) else tuple(std),
     )
-    path = Path(weights).with_suffix(".safetensors") if output is None else Path(output)
-    return convert(Path(weights), config.model, classes, preprocess, path)
+    file = path_of(weights, "weights")
+    if not file.name:  # of "." and "/"
+        raise DataError("{weights} is a folder; allowed: a .pt or .pth file", weights=file)
+    path = file.with_suffix(".safetensors") if output is None else Path(output)
+    return convert(file, config.model, classes, preprocess, path)
 
 
 def models() -> dict[str, list[dict[str, str]]]:
@@ -97,7 +93,9 @@ def summary(
             raise UsageError(
                 "{label} is {value}; allowed: {allowed}", label=label, value=value, allowed=allowed
             )
-    model = RunConfig(model=ModelConfig(name=name)).override(settings or {}).model
+    given = gathered(settings or {})
+    require_used(given, "models")
+    model = RunConfig(model=ModelConfig(name=name)).override(given).model
     built = build_model(
         model.name,
         num_classes=classes,

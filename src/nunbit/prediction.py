@@ -21,7 +21,7 @@ class Prediction:
     """The most probable class, also where the answer is another."""
     probability: float
     top: tuple[tuple[str, float], ...]
-    """The most probable classes with their probabilities, best first."""
+    """The most probable classes with their probabilities, best first; two at least if unsure."""
     verdict: str = VERDICTS[ANSWERED]
     """`label`, `unsure` or `foreign`; always `label` where the model does not decline."""
     answer: str = ""
@@ -60,5 +60,6 @@ def predicted(
     elif verdict == FOREIGN:
         answer = tr("not one of your classes")
     else:
+        top = max(top, 2)  # the answer names two
         answer = tr("unsure: {classes}", classes=" | ".join(label for label, _ in ranked[:2]))
     return Prediction(name, *ranked[0], ranked[:top], VERDICTS[verdict], answer)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nunbit.language import tr
 from nunbit.liveline import GAP, Cell, LiveLine, Look, fitting
+from nunbit.streams import Log
 
 FIRST_LINE_SECONDS = 10.0  # until a loop is long enough for a log file to hear of it
 T = TypeVar("T")
@@ -28,8 +29,9 @@ class Display:
     def __init__(self, *, quiet: bool = False) -> None:
         stream = sys.stdout if Console().is_jupyter else sys.stderr
         self._console = Console(
-            file=stream, quiet=quiet, highlight=False, soft_wrap=True, force_jupyter=False
-        )
+            file=cast(IO[str], Log(stream)), quiet=quiet, highlight=False, soft_wrap=True,
+            force_jupyter=False,
+        )  # fmt: skip  # one argument a line would say no more
         # A pipe is none, even where the environment asks for colours (FORCE_COLOR).
         self._is_live = self._console.is_interactive and stream.isatty() and not quiet
 

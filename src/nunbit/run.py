@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nunbit.bundle import MODEL_FILE, Classifier
-from nunbit.checkpoint import (
-    Checkpointer,
-    load_newest,
-    remove_litter,
-    require_same_run,
-    restore,
-)
+from nunbit.checkpoint import Checkpointer, load_newest, remove_litter, require_same_run, restore
 from nunbit.conclusion import conclude, describe_answers, describe_promise
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
@@ -58,7 +52,7 @@ Publish = Callable[[Finished], object]
 
 def train_run(
     config: RunConfig,
-    run_dir: Path,
+    run_dir: Path | None,
     display: Display,
     publish: Publish,
     read: Read = read_dataset,
@@ -69,7 +63,7 @@ def train_run(
 
     Args:
         config: the whole run.
-        run_dir: a folder that is new or empty.
+        run_dir: a folder that is new or empty; None takes the next free one under ./runs.
         display: where progress goes.
         publish: writes the report; called before the run counts as finished.
         read: gives the data; several runs of one process may share what was read once.
@@ -83,7 +77,7 @@ def train_run(
     """
     if tensorboard:
         require_tensorboard()
-    with claim_new(run_dir), stop_requests() as stop:
+    with claim_new(run_dir, config.recipe) as run_dir, stop_requests() as stop:
         remove_litter(run_dir)
         runtime = choose_runtime(config.train)
         dataset = read(config, runtime, display, stop)

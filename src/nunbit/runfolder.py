@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ from torch import Tensor
 from nunbit.bundle import MODEL_FILE
 from nunbit.checkpoint import FOLDER as CHECKPOINTS
 from nunbit.config import RunConfig
+from nunbit.data.pictures import require_text
+from nunbit.data.sources import refuse_inside
 from nunbit.data.splits import Dataset
-from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
+from nunbit.errors import (
+    CannotCreateError,
+    DataError,
+    LockedError,
+    MissingInputError,
+    StorageError,
+)
 from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.progress import Display
-from nunbit.storage import atomic_write, is_temporary, make_folder
+from nunbit.storage import atomic_write, create_folder, is_temporary
 from nunbit.training.loop import EpochResult
 
 RUNS = Path("runs")
@@ -42,21 +51,51 @@ def next_run_dir(recipe: str) -> Path:
 
 
 @contextmanager
-def claim_new(run_dir: Path) -> Iterator[None]:
-    """Create and hold a new run folder for the block.
+def claim_new(run_dir: Path | None, recipe: str) -> Iterator[Path]:
+    """Create and hold a new run folder for the block, and give its path.
 
     A run that fails before it wrote anything leaves no folder behind.
 
+    Args:
+        run_dir: the folder; None takes the next free one, whoever else does the same.
+        recipe: what that is named after.
+
     Raises:
+        UsageError: its name is no text, and stands in its files.
         CannotCreateError: it holds something already, or cannot be written.
         LockedError: another process is writing it.
     """
-    missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
-    if run_dir.exists() and not run_dir.is_dir():
+    with ExitStack() as held:
+        while True:
+            folder = run_dir or next_run_dir(recipe)
+            try:
+                held.enter_context(_claimed(folder))
+                break
+            except (CannotCreateError, LockedError):
+                if run_dir or not folder.exists():
+                    raise
+        yield folder
+
+
+def require_free(run_dir: Path | None, config: RunConfig) -> None:
+    """Refuse a run folder now that could not be claimed once everything is read and planned.
+
+    Raises:
+        NunbitError: as `claim_new`, and where results would lie inside the data.
+    """
+    refuse_inside(run_dir or next_run_dir(config.recipe), config.data.source, "--run-dir")
+    with claim_new(run_dir, config.recipe):
+        pass
+
+
+@contextmanager
+def _claimed(run_dir: Path) -> Iterator[None]:
+    require_text(run_dir)
+    missing = [path for path in (run_dir, *run_dir.parents) if not os.path.exists(path)]
+    if os.path.exists(run_dir) and not os.path.isdir(run_dir):
         raise CannotCreateError("{run_dir} is a file; choose another --run-dir", run_dir=run_dir)
-    make_folder(run_dir)
-    if not (run_dir / LOCK_FILE).exists():  # a folder of the user's gets no lock file
-        _require_unborn(run_dir)
+    create_folder(run_dir)
+    _require_unborn(run_dir)  # also here: a folder of the user's gets no lock file
     try:
         with locked(run_dir):
             _require_unborn(run_dir)
@@ -70,10 +109,15 @@ def claim_new(run_dir: Path) -> Iterator[None]:
 
 
 def _require_unborn(run_dir: Path) -> None:
-    """Refuse a folder that holds more than a run writes before it counts as one."""
-    before = {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
-    names = {path.name for path in run_dir.rglob("*")} - before
-    if not all(is_temporary(name) for name in names):
+    """Refuse a folder that holds more than a run writes before it counts as one.
+
+    The lock is what a run writes first: without it, whatever lies here is somebody else's.
+    """
+    names = {path.name for path in run_dir.rglob("*")}
+    if LOCK_FILE in names:
+        names -= {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
+        names = {name for name in names if not is_temporary(name)}
+    if names:
         is_run = (run_dir / CONFIG_FILE).exists()
         hint = tr(", or go on with it: nunbit resume {run_dir}", run_dir=run_dir) if is_run else ""
         raise CannotCreateError(
@@ -84,9 +128,7 @@ def _require_unborn(run_dir: Path) -> None:
 
 
 def _remove_if_untouched(run_dir: Path, created: Sequence[Path]) -> None:
-    if run_dir not in created or not run_dir.exists():
-        return
-    if [path.name for path in run_dir.iterdir()] != [LOCK_FILE]:
+    if not run_dir.exists() or [path.name for path in run_dir.iterdir()] != [LOCK_FILE]:
         return
     (run_dir / LOCK_FILE).unlink()
     _remove_empty(run_dir, created)
@@ -106,18 +148,23 @@ def claim_existing(run_dir: Path) -> Iterator[RunConfig]:
     """Hold the folder of a run that began, and give its configuration.
 
     Raises:
+        UsageError: its name is no text, and stands in its files.
         MissingInputError: no such run.
+        DataError: its configuration cannot be read.
         LockedError: another process is writing it.
     """
+    require_text(run_dir)
     path = run_dir / CONFIG_FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingInputError(
             "{run_dir} is no run folder: it has no {config_file}",
             run_dir=run_dir,
             config_file=CONFIG_FILE,
         )
     with locked(run_dir):
-        yield RunConfig.from_json(path.read_text(encoding="utf-8"))
+        with _readable(path, run_dir):
+            text = path.read_text(encoding="utf-8")
+        yield RunConfig.from_json(text)
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -126,9 +173,14 @@ def is_finished(run_dir: Path) -> bool:
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
-    """Return what a finished run wrote about itself."""
-    body: dict[str, Any] = json.loads((run_dir / RESULT_FILE).read_text(encoding="utf-8"))
-    return body
+    """Return what a finished run wrote about itself.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = run_dir / RESULT_FILE
+    with _readable(path, run_dir):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
@@ -148,14 +200,13 @@ def write_config(run_dir: Path, config: RunConfig) -> None:
 def write_predictions(run_dir: Path, dataset: Dataset, test_logits_NK: Tensor) -> None:
     """Write what the finished model says of every test picture, as CSV."""
     sure_N, predicted_N = test_logits_NK.softmax(1).max(1)
-    table, classes = io.StringIO(), dataset.class_names
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("picture", "label", "predicted", "probability"))
+    classes = dataset.class_names
+    lines = [_line(("picture", "label", "predicted", "probability"))]
     labels, test = dataset.test.labels.tolist(), dataset.test
     for row in zip(test.names, labels, predicted_N.tolist(), sure_N.tolist(), strict=True):
         name, label, predicted, sure = row
-        writer.writerow((name, classes[label], classes[predicted], f"{sure:.4f}"))
-    atomic_write(run_dir / PREDICTIONS_FILE, table.getvalue().encode())
+        lines.append(_line((name, classes[label], classes[predicted], f"{sure:.4f}")))
+    atomic_write(run_dir / PREDICTIONS_FILE, "".join(lines).encode())
 
 
 def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
@@ -165,14 +216,10 @@ def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
         DataError: the run is of an older nunbit, or the file is damaged.
     """
     path = run_dir / PREDICTIONS_FILE
-    try:
-        rows = _rows(path.read_text(encoding="utf-8"))
+    with _readable(path, run_dir):
+        rows = _rows(path.read_bytes().decode())
         del rows["picture"]
         return {name: (row[0], row[1]) for name, row in rows.items()}
-    except (OSError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise DataError(
-            "{path} cannot be read; train {run_dir} again", path=path, run_dir=run_dir
-        ) from error
 
 
 def write_result(run_dir: Path, body: dict[str, Any]) -> None:
@@ -185,9 +232,11 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
     """Refuse to go on with other pictures than the run began with.
 
     Raises:
-        DataError: naming the first differences.
+        DataError: naming the first differences; or it cannot be read what it began with.
     """
-    before = _rows((run_dir / SPLIT_FILE).read_text(encoding="utf-8"))
+    path = run_dir / SPLIT_FILE
+    with _readable(path, run_dir):
+        before = _rows(path.read_bytes().decode())
     now = _rows(_split_table(dataset))
     if before == now:
         return
@@ -208,22 +257,38 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
     )
 
 
+@contextmanager
+def _readable(path: Path, run_dir: Path) -> Iterator[None]:
+    """Refuse a file of a run that the block cannot read or understand."""
+    try:
+        yield
+    except (OSError, csv.Error, ValueError, TypeError, LookupError) as error:
+        raise DataError(
+            "{path} cannot be read; train {run_dir} again", path=path, run_dir=run_dir
+        ) from error
+
+
 def _rows(table: str) -> dict[str, tuple[str, ...]]:
-    return {row[0]: tuple(row[1:]) for row in csv.reader(io.StringIO(table))}
+    return {row[0]: tuple(row[1:]) for row in csv.reader(io.StringIO(table, newline=""))}
+
+
+def _line(row: Sequence[str]) -> str:
+    r"""Return a row as CSV. A name may hold \r, which csv quotes only where lines end in it."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _split_table(dataset: Dataset) -> str:
     """Return which picture is in which split, with its digest, as CSV."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("picture", "label", "split", "digest"))
+    lines = [_line(("picture", "label", "split", "digest"))]
     for part in ("train", "val", "test"):
         pictures = getattr(dataset, part)
         if pictures is not None:
             labels = (dataset.class_names[i] for i in pictures.labels.tolist())
             for name, label, digest in zip(pictures.names, labels, pictures.digests, strict=True):
-                writer.writerow((name, label, part, digest))
-    return table.getvalue()
+                lines.append(_line((name, label, part, digest)))
+    return "".join(lines)
 
 
 class EpochLog:

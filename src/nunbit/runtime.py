@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from nunbit.language import tr, trn
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 LARGEST_INT = 2**31 - 1  # bytes free at the end of the heap before any goes back; mallopt's type
+_limits: list[int] = []  # what the blocks of `limited_threads` found that are open now
+_limits_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -140,13 +143,20 @@ def limited_threads(threads: int) -> Iterator[None]:
     """Compute with `threads` CPU threads inside the block, then as before.
 
     The number is part of what makes a run repeatable: sums over 1 and over 2 threads round apart.
+    Blocks of several threads overlap, and what one finds may be another's: the last that is left
+    brings back what the first one found.
     """
     before = torch.get_num_threads()
+    with _limits_lock:
+        _limits.append(before)
     torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _limits_lock:
+            first = _limits[0]
+            _limits.pop()  # any: they are counted, and only the first is asked for
+            torch.set_num_threads(before if _limits else first)
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -187,8 +187,10 @@ def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) ->
     began = time.perf_counter()
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     parts = {name: pictures for name, pictures in splits.items() if pictures is not None}
-    sha256 = start.origin["sha256"] if start.origin else ""
-    source = FeatureSource(start.model, dataset.preprocess, runtime, sha256)
+    origin = start.origin or {"name": "", "sha256": ""}
+    source = FeatureSource(
+        start.model, dataset.preprocess, runtime, origin["name"], origin["sha256"]
+    )
     with limited_threads(runtime.threads):
         found, computed = features_of(source, list(parts.values()), track)
         seen = dict(zip(parts, found, strict=True))

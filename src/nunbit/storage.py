@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from nunbit.language import tr
 
 METADATA_KEY = "nunbit"
 DIGEST_KEY = "sha256"
+TEMPORARY = re.compile(r"\.(.+\.|probe-)[0-9a-f]{8}\.tmp", re.DOTALL)
 # What foreign JSON raises: json recurses as deep as its text.
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -51,8 +53,8 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file's name is one that `atomic_write` uses before the rename."""
-    return name.startswith(".") and name.endswith(".tmp")
+    """Return whether a name is one that `atomic_write` or `make_folder` uses for a moment."""
+    return TEMPORARY.fullmatch(name) is not None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -77,21 +79,37 @@ def _explain(path: Path, size: int, error: OSError) -> str:
     return tr("cannot write {path}: {strerror}", path=path, strerror=error.strerror or error)
 
 
+def create_folder(path: Path) -> None:
+    """Create a folder with its parents, if it is not there.
+
+    Raises:
+        CannotCreateError: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def make_folder(path: Path) -> None:
     """Create a folder with its parents, and prove that it can be written.
 
     Raises:
         CannotCreateError: it cannot be created or written; nothing was trained in vain.
     """
+    create_folder(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{secrets.token_hex(4)}.tmp"  # litter by its name if we die here
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CannotCreateError(
-            "cannot write into {path}: {strerror}", path=path, strerror=error.strerror or error
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> CannotCreateError:
+    return CannotCreateError(
+        "cannot write into {path}: {strerror}", path=path, strerror=error.strerror or error
+    )
 
 
 def free_folder(out: Path | None, default: Path) -> Path:

@@ -84,6 +84,17 @@ def is_plain(value: object) -> bool:
     return value is None or (isinstance(value, str) and len(value) <= 100)
 
 
+def path_of(text: str | Path, what: str) -> Path:
+    """Return a path; the empty text, which `pathlib` takes for the current folder, is none.
+
+    Raises:
+        UsageError: it is empty; `what` names it.
+    """
+    if not str(text):
+        raise UsageError("{what} is empty; give a path", what=what)
+    return Path(text)
+
+
 def typed(hint: Any, label: str, value: object) -> Any:
     """Return a value as the type of a field, reading strings as the command line gives them.
 

@@ -5,6 +5,7 @@ In this order, and never anything else: where no weights can be had, one line sa
 
 import os
 import sys
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -76,7 +77,7 @@ def _fetch(entry: Entry, allow_download: bool) -> Path:
         try:
             _download(url, file)
             return file
-        except (OSError, RuntimeError, DataError) as error:  # no internet, or not the whole file
+        except (OSError, HTTPException, RuntimeError, DataError) as error:  # no, or half a file
             why = tr(
                 "{url} cannot be fetched: {reason}",
                 url=url,

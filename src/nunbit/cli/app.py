@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import App, Group, Parameter
 
 from nunbit.language import tr
+from nunbit.streams import Log
 from nunbit.values import Setting
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -65,8 +66,8 @@ DEFAULT_OUTPUT = Output()
 
 
 def complain(message: str) -> None:
-    """Print what is wrong, in one line on standard error."""
-    sys.stderr.write(f"nunbit: {' '.join(message.split())}\n")
+    """Print what is wrong, in one line on standard error, if anybody reads it."""
+    Log(sys.stderr).write(f"nunbit: {' '.join(message.split())}\n")
 
 
 def say(output: Output, *lines: str) -> None:

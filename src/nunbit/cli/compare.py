@@ -1,6 +1,5 @@
 """The command that compares: `nunbit compare`."""
 
-from pathlib import Path
 from typing import Any
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
@@ -21,7 +20,7 @@ def compare(
     *recipes: str,
     seeds: int = 3,
     data: str | None = None,
-    run_dir: Path | None = None,
+    run_dir: str | None = None,
     jobs: int = 0,
     output: Output = DEFAULT_OUTPUT,
     settings: Settings = None,

@@ -11,8 +11,9 @@ from cyclopts import CycloptsError
 
 from nunbit.cli.app import DEFAULT_OUTPUT, app, complain
 from nunbit.cli.words import split_settings
-from nunbit.errors import MissingInputError, NunbitError, UsageError
+from nunbit.errors import MissingInputError, NunbitError, StorageError, UsageError
 from nunbit.language import LANGUAGES, VARIABLE, tr
+from nunbit.streams import Log, silence
 from nunbit.values import Setting
 
 
@@ -33,16 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), UsageError.exit_code)
     except NunbitError as error:
         return _fail(str(error), error.exit_code)
-    except PermissionError as error:
-        return _fail(
-            tr("no permission: {filename}", filename=error.filename), MissingInputError.exit_code
-        )
     except KeyboardInterrupt:
         return _fail(tr("stopped"), 128 + signal.SIGINT)
     except BrokenPipeError:
         # The reader went away (`| head`); say nothing more, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
+    except OSError as error:
+        Log(sys.stdout).flush()  # a full disk may be what it leads to
+        is_input = isinstance(error, FileNotFoundError | PermissionError)
+        code = (MissingInputError if is_input else StorageError).exit_code
+        named = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{named}{error.strerror or error}", code)
 
 
 def _run(

@@ -49,11 +49,11 @@ def explain(
         settings: Options of a network as --model.OPTION VALUE.
     """
     from nunbit import api
+    from nunbit.asked import gathered
 
-    named: dict[str, Setting] = {
-        "layer": layer, "classes": classes, "data.size": size, "data.channels": channels
-    }  # fmt: skip  # one line
-    given = {name: value for name, value in named.items() if value is not None}
-    explained = api.explain(run, images, out, quiet=output.quiet, **given, **(settings or {}))
+    given = gathered(settings or {}, {"data.size": size, "data.channels": channels})
+    direct: dict[str, Setting] = {"layer": layer, "classes": classes}
+    given |= {name: value for name, value in direct.items() if value is not None}
+    explained = api.explain(run, images, out, quiet=output.quiet, **given)
     say(output, *explained.lines, tr("page: {page}", page=explained.page))
     return explained.to_dict()

@@ -25,7 +25,7 @@ def finetune(
     weights: Path | None = None,
     budget: str = "90s",
     strategy: Literal["auto", "head", "full"] = "auto",
-    run_dir: Path | None = None,
+    run_dir: str | None = None,
     output: Output = DEFAULT_OUTPUT,
     settings: Settings = None,
 ) -> dict[str, Any]:
@@ -43,17 +43,15 @@ def finetune(
     """
     from nunbit import api
 
-    given: dict[str, Any] = {**(settings or {})}
-    if model is not None:
-        given["model"] = model
     finished = api.finetune(
         data,
+        model=model,
         weights=weights,
         budget=budget,
         strategy=strategy,
         run_dir=run_dir,
         quiet=output.quiet,
-        **given,
+        **(settings or {}),
     )
     result = finished.to_dict()
     say(output, *result_lines(result))

@@ -1,6 +1,5 @@
 """The command that writes reports again: `nunbit report`."""
 
-from pathlib import Path
 from typing import Any
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, command, say
@@ -15,7 +14,7 @@ The page is one file without network or scripts: open it, print it, send it by m
 
 
 @command(examples=REPORT)
-def report(*runs: Path, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
+def report(*runs: str, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     """Write the page of finished runs again, from their folders and their data.
 
     The pictures are read and classified again; the data must not have changed.

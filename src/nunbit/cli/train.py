@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.errors import MissingInputError, UsageError
 from nunbit.language import mark, tr
-from nunbit.values import parse_budget
+from nunbit.values import Setting, parse_budget
 
 BEGAN = time.perf_counter()  # commands are imported when the process starts
 
@@ -34,7 +34,7 @@ def train(
     data: str | None = None,
     model: str | None = None,
     budget: str | None = None,
-    run_dir: Path | None = None,
+    run_dir: str | None = None,
     config: Path | None = None,
     skip_bad: Annotated[bool, Parameter(negative="")] = False,
     overrides: str | None = None,
@@ -58,6 +58,7 @@ def train(
         settings: Settings by dotted name.
     """
     from nunbit import api
+    from nunbit.asked import gathered
     from nunbit.config import RunConfig
 
     if config is not None and recipe is not None:
@@ -67,9 +68,7 @@ def train(
     chosen: str | RunConfig | None = recipe
     if config is not None:
         chosen = RunConfig.from_json(_read_text(config))
-    given = {**(settings or {}), **({"data.skip_bad": True} if skip_bad else {})}
-    if overrides is not None:
-        given["data.overrides"] = overrides
+    short: dict[str, Setting] = {"data.skip_bad": skip_bad or None, "data.overrides": overrides}
     finished = api.train(
         chosen,
         data=data,
@@ -78,7 +77,7 @@ def train(
         run_dir=run_dir,
         tensorboard=tensorboard,
         quiet=output.quiet,
-        **given,
+        **gathered(settings or {}, short),
     )
     result = finished.to_dict()
     say(output, *result_lines(result))
@@ -87,7 +86,7 @@ def train(
 
 @command(examples=RESUME)
 def resume(
-    run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+    run: str, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
 ) -> dict[str, Any]:
     """Go on with a training exactly where it stopped.
 

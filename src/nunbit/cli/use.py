@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, complain, say
 from nunbit.errors import DataError, UsageError
 from nunbit.language import mark, tr
+from nunbit.values import Setting
 
 if TYPE_CHECKING:
     from nunbit.prediction import Prediction
@@ -28,7 +29,7 @@ IMPORT = mark("""Examples:
 
 @command(examples=PREDICT)
 def predict(
-    run: Path,
+    run: str,
     /,
     *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
     top: int = 5,
@@ -42,7 +43,7 @@ def predict(
     Args:
         run: A run folder or a model file.
         images: Picture files, folders of any size, or - for one picture on standard input.
-        top: How many classes --json lists per picture.
+        top: How many classes --json lists per picture; two at least where it is unsure.
         output: How to answer.
     """
     if not images:
@@ -73,7 +74,7 @@ def predict(
 
 @command(examples=EVALUATE)
 def evaluate(
-    run: Path, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+    run: str, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
 ) -> dict[str, Any]:
     """Measure a trained model on labelled data.
 
@@ -124,13 +125,13 @@ def _line(prediction: "Prediction") -> str:
 
 @command("import", examples=IMPORT)
 def import_(
-    weights: Path,
+    weights: str,
     /,
     *,
     model: str,
     classes: str | None = None,
-    size: int = 32,
-    channels: int = 3,
+    size: int | None = None,
+    channels: int | None = None,
     mean: str = "0",
     std: str = "1",
     file: Annotated[Path | None, Parameter(name="--output")] = None,
@@ -143,8 +144,8 @@ def import_(
         weights: A .pt or .pth file, which is read in a process of its own, with limits.
         model: The network that the weights belong to.
         classes: Names in the order of the outputs, with commas; the default is 0,1,...
-        size: Side of the pictures in pixels.
-        channels: 1 for grey, 3 for colour.
+        size: Side of the pictures in pixels; the default is 32.
+        channels: 1 for grey, 3 for colour, which is the default.
         mean: What the training subtracted from pixels in [0, 1]; one number or one a channel.
         std: What the training divided by.
         file: A new file; the default is the name of the weights with .safetensors.
@@ -152,9 +153,11 @@ def import_(
         settings: Options of the network as --model.OPTION VALUE.
     """
     from nunbit import networks
+    from nunbit.asked import gathered
 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
-    given: dict[str, Any] = {"data.size": size, "data.channels": channels, **(settings or {})}
+    short: dict[str, Setting] = {"data.size": size, "data.channels": channels}
+    given: dict[str, Any] = gathered(settings or {}, short)
     given |= {"mean": _numbers("mean", mean), "std": _numbers("std", std)}
     made = networks.import_weights(weights, model, classes=names, output=file, **given)
     result = made.to_dict()

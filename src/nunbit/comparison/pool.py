@@ -1,7 +1,8 @@
 """Trains the runs of a comparison side by side, each in a process with its share of the cores.
 
 Networks this small leave cores idle: two trainings side by side with one thread each take three
-quarters of the time of one after the other with two threads (docs/log.md). A GPU is used by one at a time.
+quarters of the time of one after the other with two threads (docs/log.md). A GPU is used by one
+at a time.
 """
 
 import json

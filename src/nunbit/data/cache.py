@@ -30,7 +30,6 @@ from nunbit.data.pictures import Pixels
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.room import asked_limit, cache_limit
 from nunbit.data.stats import DIGEST_BYTES
-from nunbit.storage import is_temporary
 
 KEY_BYTES = 32
 NO_KEY = bytes(KEY_BYTES)  # a picture that was not read, or is too large a file to be hashed whole
@@ -117,7 +116,7 @@ class PixelCache:
     def _files(self) -> list[Path]:
         """Return the files of the sets, the last used first."""
         found = [(used_at, file) for used_at, _, file in _kept_files(self.folder)]
-        return [file for _, file in sorted(found, reverse=True) if not is_temporary(file.name)]
+        return [file for _, file in sorted(found, reverse=True) if not _is_draft(file)]
 
 
 class Draft:
@@ -165,7 +164,7 @@ class Draft:
     def close(self) -> None:
         """Remove the file, if it was not published."""
         self._file.close()
-        if is_temporary(self.path.name):
+        if _is_draft(self.path):
             _delete(self.path)
 
     def _write(self, data: memoryview, offset: int) -> None:
@@ -198,7 +197,7 @@ def evict(newest: Path) -> None:
     files = sorted(_kept_files(), key=lambda found: (found[2] == newest, found[0]), reverse=True)
     limit, total = cache_limit(pixels_folder(), sum(size for _, size, _ in files)), 0
     for used_at, size, file in files:
-        if is_temporary(file.name):
+        if _is_draft(file):
             is_wanted = used_at > time.time() - LITTER_SECONDS
         else:
             total += size
@@ -207,6 +206,10 @@ def evict(newest: Path) -> None:
             _delete(file)
             with contextlib.suppress(OSError):  # it holds other sets
                 file.parent.rmdir()
+
+
+def _is_draft(file: Path) -> bool:
+    return file.suffix == ".tmp"
 
 
 def _kept_files(folder: Path | None = None) -> list[tuple[float, int, Path]]:

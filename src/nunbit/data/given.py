@@ -11,6 +11,7 @@ from nunbit.data.decode import PILLOW_ERRORS, BadPictureError, Mode, decode, to_
 from nunbit.data.folder import picture_files
 from nunbit.data.pictures import array_to_image, printable
 from nunbit.errors import MissingInputError
+from nunbit.values import path_of
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 
@@ -76,9 +77,10 @@ def existing(picture: str | Path) -> Path:
     """Return a path, if something is there.
 
     Raises:
+        UsageError: its name is empty.
         MissingInputError: nothing is.
     """
-    path = Path(picture)
+    path = path_of(picture, "picture")
     if not os.path.exists(path):  # unlike path.exists(), False where a folder is locked
         raise MissingInputError(
             "no picture {path}, or no permission to see it", path=printable(str(path))

@@ -13,6 +13,7 @@ from torch import Tensor
 from nunbit.data.decode import BadPictureError, decode
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images, choose
+from nunbit.errors import UsageError
 from nunbit.language import tr, trn
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -171,9 +172,16 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def is_text(path: str) -> bool:
-    """Return whether a file name can be written as UTF-8, as JSON and model files must."""
-    return printable(path) == path
+def require_text(path: str | Path) -> None:
+    """Refuse a file name that cannot be written as UTF-8, as JSON and model files must.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if printable(str(path)) != str(path):
+        raise UsageError(
+            "{path} is not in UTF-8; rename it, or give a link to it", path=printable(str(path))
+        )
 
 
 def array_to_image(array: np.ndarray[Any, Any]) -> Image.Image:

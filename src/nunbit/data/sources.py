@@ -8,8 +8,15 @@ from nunbit.config import PRETRAINED, RunConfig
 from nunbit.data.folder import open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
-from nunbit.data.pictures import Source, Track, is_text, printable, untracked
-from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
+from nunbit.data.pictures import Source, Track, require_text, untracked
+from nunbit.errors import (
+    CannotCreateError,
+    DataError,
+    MissingInputError,
+    NunbitError,
+    UsageError,
+    did_you_mean,
+)
 
 
 def open_source(spec: str, track: Track = untracked) -> Source:
@@ -28,10 +35,7 @@ def open_source(spec: str, track: Track = untracked) -> Source:
         return NAMED[spec](track)
     if not spec:
         raise UsageError("no data: its name is empty; give a known name or a path")
-    if not is_text(spec):
-        raise UsageError(
-            "{path} is not in UTF-8; rename it, or give a link to it", path=printable(spec)
-        )
+    require_text(spec)
     path = Path(spec).expanduser()
     try:
         if path.is_dir():
@@ -41,7 +45,9 @@ def open_source(spec: str, track: Track = untracked) -> Source:
             raise MissingInputError(
                 "no data '{spec}': no such path; {hint}", spec=spec, hint=did_you_mean(spec, NAMED)
             )
-    except PermissionError as error:
+    except NunbitError:
+        raise
+    except OSError as error:  # no permission, or a name that is too long
         raise MissingInputError(
             "cannot look into {path}: {strerror}", path=path, strerror=error.strerror
         ) from error
@@ -61,10 +67,16 @@ def absolute(source: str) -> str:
 
 
 def anchored(config: RunConfig) -> RunConfig:
-    """Return settings whose paths mean the same from any folder."""
+    """Return settings whose paths mean the same from any folder.
+
+    Raises:
+        UsageError: one of them is no text, which no configuration could hold.
+    """
     data, model = config.data, config.model
     source, overrides = absolute(data.source), absolute(data.overrides)
     weights = model.weights if model.weights == PRETRAINED else absolute(model.weights)
+    for path in (source, overrides, weights):
+        require_text(path)
     return replace(
         config,
         data=replace(data, source=source, overrides=overrides),
@@ -73,7 +85,10 @@ def anchored(config: RunConfig) -> RunConfig:
 
 
 def refuse_inside(folder: Path, source: str, option: str) -> None:
-    """Refuse a folder to write into that lies inside the data, where it would become a class.
+    """Refuse a folder to write into that lies inside the data, or that holds its table.
+
+    Inside a folder of pictures the results would become a class; beside a table they might bear
+    its name.
 
     Args:
         folder: where the results would be.
@@ -81,9 +96,16 @@ def refuse_inside(folder: Path, source: str, option: str) -> None:
         option: how another folder is asked for.
 
     Raises:
-        UsageError: it does.
+        UsageError: it lies inside.
+        CannotCreateError: it holds the table.
     """
     data = Path(source).expanduser()
+    if source not in NAMED and os.path.isfile(data) and folder.resolve() == data.resolve().parent:
+        raise CannotCreateError(
+            "{folder} holds the data; choose another place with {option}",
+            folder=folder,
+            option=option,
+        )
     # os.path: what cannot be looked into is refused where it is opened.
     inside = os.path.isdir(data) and folder.resolve().is_relative_to(data.resolve())
     if inside and source not in NAMED:

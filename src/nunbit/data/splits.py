@@ -1,7 +1,7 @@
 """Training, validation and test: who decides, by which seed, and one data set ready to use."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -117,9 +117,8 @@ def assign(
     parts = {name: part.images for name, part in loaded.items()}
     if set(parts) == {"train", "val"}:
         parts["test"] = parts.pop("val")
-    train = parts.get("train", parts.get("all"))
-    if train is None:
-        raise DataError("no training pictures: the source has only {parts}", parts=", ".join(parts))
+    require_training(parts)
+    train = parts["train"] if "train" in parts else parts["all"]
     seed = config.split_seed
     _require_each_class(train.labels, class_names)
     test, val = parts.get("test"), parts.get("val")
@@ -133,6 +132,16 @@ def assign(
         rest, held = stratified(train, config.val_fraction, seed + 1, keys)
         train, val = train.select(rest), train.select(held)
     return train, val, test
+
+
+def require_training(parts: Collection[str]) -> None:
+    """Refuse the parts of a source of which none can be trained on.
+
+    Raises:
+        DataError: naming what there is.
+    """
+    if "train" not in parts and "all" not in parts:
+        raise DataError("no training pictures: the source has only {parts}", parts=", ".join(parts))
 
 
 def _keys(pictures: ImageSet, config: DataConfig) -> Sequence[str]:

@@ -78,7 +78,7 @@ def _of_network(images: Pixels, runtime: Runtime, track: Track) -> Floats:
     module = network.module.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     # Whole pictures, squashed as the examination has them: a cut could remove what is labelled.
     preprocess = network.preprocess.resized(SIDE)
-    source = FeatureSource(module, preprocess, runtime, network.sha256)
+    source = FeatureSource(module, preprocess, runtime, network.name, network.sha256)
     resized = torch.cat([_resized(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
     numbers = torch.arange(len(resized))
     part = ImageSet(resized, numbers, [str(i) for i in range(len(resized))], digests(resized))

@@ -8,7 +8,7 @@ from typing import Any, Self
 from PIL import Image
 
 from nunbit.bundle import MODEL_FILE
-from nunbit.config import ModelConfig, RunConfig, section_fields
+from nunbit.config import ModelConfig, RunConfig, require_used
 from nunbit.data.decode import BadPictureError, Mode, quiet_pillow
 from nunbit.data.given import Picture, find_pictures, open_picture
 from nunbit.data.pictures import printable
@@ -132,16 +132,7 @@ def _network(name: str, images: Sequence[Picture], options: Options, track: Trac
             classes=classes,
             most_classes=MOST_CLASSES,
         )
-    for setting in options.settings:
-        section, _, option = setting.partition(".")
-        is_option = section == "model" and option not in section_fields("model")
-        if not is_option and setting not in ("data.size", "data.channels"):
-            raise UsageError(
-                "'{setting}' is not used by explain; allowed: size, channels, and options of "
-                "{name} as model.OPTION",
-                setting=setting,
-                name=name,
-            )
+    require_used(options.settings, "explain", "data.size", "data.channels")
     config = RunConfig(model=ModelConfig(name=name)).override(options.settings)
     channels = config.data.channels or 3
     side = config.data.size or (ZOO_SIZE if ":" in name else OWN_SIZE)

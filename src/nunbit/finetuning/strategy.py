@@ -18,6 +18,7 @@ from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet, Item, Source, as_image
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.splits import require_training
 from nunbit.errors import DataError, UsageError
 from nunbit.features import FeatureSource, count_known
 from nunbit.language import tr
@@ -113,10 +114,11 @@ def choose_strategy(
 
     Raises:
         UsageError: not even the smallest size fits the budget.
-        DataError: none of the pictures can be read.
+        DataError: no pictures to train on, or none that can be read.
         MissingInputError: the pretrained weights cannot be had.
     """
     deadline = time.perf_counter() + RESERVE * budget_seconds
+    require_training(source.parts)
     own = preprocess_of(config)
     assert own is not None
     sizes = [own.height] if config.data.size else _sizes(own, source)
@@ -236,7 +238,7 @@ def _largest_that_fits(
         sizes = [size for size in sizes if _takes(weights, own.resized(size))] or [own.height]
     for size in sizes:
         preprocess = own if size == own.height else own.resized(size)
-        features = FeatureSource(weights.module, preprocess, runtime, weights.sha256)
+        features = FeatureSource(weights.module, preprocess, runtime, weights.name, weights.sha256)
         probe = _probe(features, source)
         if is_open(config.train, runtime):
             short = replace(features, runtime=replace(runtime, precision="bf16"))

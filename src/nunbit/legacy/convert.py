@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nunbit.bundle import Classifier
 from nunbit.config import ModelConfig, TrainConfig
+from nunbit.data.pictures import printable, require_text
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import CannotCreateError, DataError, UsageError
 from nunbit.language import tr
@@ -62,10 +63,12 @@ def convert(
     Raises:
         MissingInputError: no such file.
         DataError: not a plain state dict, not this network's, or weights that are not finite.
-        UsageError: an unknown network or option, wrong class names, or a torch that is too old.
+        UsageError: an unknown network or option, wrong class names, a torch that is too old, or an
+            output whose name is no text.
         CannotCreateError: the output is there already.
     """
     require_class_names(class_names or ("any",), UsageError)
+    require_text(output)
     if output.exists():
         raise CannotCreateError("{output} exists already; choose another --output", output=output)
     with tempfile.TemporaryDirectory(prefix="nunbit-import-") as name:
@@ -90,7 +93,7 @@ def convert(
         "metrics": {},  # nothing was measured here
         "config": None,  # how it was trained is not known
         "data": None,
-        "source": {"file": weights.name, "bytes": size, "sha256": sha256},
+        "source": {"file": printable(weights.name), "bytes": size, "sha256": sha256},
         "versions": versions(),
     }
     runtime = choose_runtime(TrainConfig(device="cpu", precision="fp32"))

@@ -3,6 +3,7 @@
 Shapes: B batch, C channels of a stage, F features.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,15 +52,20 @@ def stage_names(model: nn.Module) -> list[str]:
 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[Sight]:
-    """Keep what the stages and the last layer of a network see while the block runs it."""
-    sight, is_nhwc = Sight(), _is_nhwc(model)
+    """Keep what the stages and the last layer of a network see while the block runs it.
+
+    Other threads may run the same network meanwhile, as those of a server do.
+    """
+    sight, is_nhwc, thread = Sight(), _is_nhwc(model), threading.get_ident()
 
     def keep_features(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
-        sight.features = _pooled(inputs[0]) if inputs[0].ndim == 4 else inputs[0].flatten(1)
+        if threading.get_ident() == thread:
+            sight.features = _pooled(inputs[0]) if inputs[0].ndim == 4 else inputs[0].flatten(1)
 
     def keep_maps(name: str) -> Callable[..., None]:
-        def keep(_stage: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim in (3, 4):
+        def keep(_stage: nn.Module, _inputs: object, output: Any) -> None:
+            is_map = isinstance(output, Tensor) and output.ndim in (3, 4)
+            if is_map and threading.get_ident() == thread:
                 sight.maps[name] = _pooled(output, is_nhwc=is_nhwc)
 
         return keep

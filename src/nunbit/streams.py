@@ -1,0 +1,40 @@
+"""Standard streams whose reader may go away, as `| head` does, and a terminal that is closed."""
+
+import os
+from contextlib import suppress
+from typing import IO, Any
+
+
+class Log:
+    """A stream that a log goes to: where it cannot be written, the work goes on in silence."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or lose it."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            silence(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, or lose it."""
+        try:
+            self._stream.flush()
+        except OSError:
+            silence(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def silence(stream: IO[str]) -> None:
+    """Let a stream lead nowhere: what it still holds would fail again when Python ends."""
+    with suppress(OSError, ValueError):  # it has no file of its own, or is closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
