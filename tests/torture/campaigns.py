@@ -255,9 +255,15 @@ def signals(folder: Path, deep: bool) -> Report:
 def simultaneous_starts(folder: Path, deep: bool) -> Report:
     """Many trainings on one run folder at once: exactly one runs (F33)."""
     report = Report("simultaneous starts on one run folder (F33)")
-    config, home = tiny(**{"train.epochs": 8}), folder / "one"
-    count = 50 if deep else 12
-    children = [in_child(lambda: begin_or_go_on(config, home)) for _ in range(count)]
+    config, home, signal_file = tiny(**{"train.epochs": 8}), folder / "one", folder / "go"
+
+    def start() -> None:
+        while not signal_file.exists():  # else the first has ended before the last is forked
+            time.sleep(0.001)
+        begin_or_go_on(config, home)
+
+    children = [in_child(start) for _ in range(50 if deep else 12)]
+    signal_file.touch()
     codes = [wait(child, 120) for child in children]
     report.expect(codes.count(0) == 1, f"{codes.count(0)} ran: {codes}")
     for code in codes:
