@@ -168,7 +168,7 @@ def test_sentences_say_what_can_be_told_apart() -> None:
 
 @pytest.mark.parametrize("label", ["birds/net", "birds/resdeep:model.shared=true"])
 def test_the_texts_figures_stand_beside_what_has_their_settings(label: str, tmp_path: Path) -> None:
-    config = configure(label).override({"train.seed": 2, "train.precision": "bf16"})
+    config = configure(label, None, {}).override({"train.seed": 2, "train.precision": "bf16"})
     assert TEXTS[label].test > 0.8
     assert table.is_classic(PlannedRun(label, config, tmp_path))
     longer = config.override({"train.epochs": 101})

@@ -14,7 +14,6 @@ from nunbit.runfolder import CONFIG_FILE, RUNS
 from nunbit.values import Setting
 
 MAX_SEEDS = 1000
-NO_SETTINGS: Mapping[str, Setting] = {}
 OUTPUTS = ("comparison.json", "comparison.csv", "comparison.html", "figures", "workers.log")
 
 
@@ -83,15 +82,13 @@ def _expand(name: str) -> list[str]:
     return family or [name]
 
 
-def configure(
-    label: str, source: str | None = None, settings: Mapping[str, Setting] = NO_SETTINGS
-) -> RunConfig:
+def configure(label: str, source: str | None, settings: Mapping[str, Setting]) -> RunConfig:
     """Return what a label names: a recipe, perhaps with settings of its own after a colon.
 
     Args:
         label: `birds/net`, or `birds/net:optim.lr=0.1`.
         source: data in place of the recipe's.
-        settings: of all recipes of a comparison; the label's own go before them.
+        settings: of all recipes of a comparison; where a label has its own, that one holds.
 
     Raises:
         UsageError: unknown names or settings.

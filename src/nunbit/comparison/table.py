@@ -134,7 +134,7 @@ def _row(name: str, runs: Sequence[PlannedRun], labels: dict[str, str]) -> Row:
 
 def is_classic(run: PlannedRun) -> bool:
     """Return whether a run has the settings that its label names, but for its seed."""
-    own = configure(run.label)
+    own = configure(run.label, None, {})
     return same_settings(
         replace(own, train=replace(own.train, seed=run.config.train.seed)), run.config
     )

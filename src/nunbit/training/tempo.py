@@ -22,7 +22,7 @@ from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.training.step import Plan, train_step
 
-SECONDS = 1.8  # for all rounds; the first one also warms up
+SECONDS = 1.8  # for all rounds, though two are always made; the first one also warms up
 LEAST_GAIN = 1.1  # below it the exact precision stays: the clock is not surer than that
 PIXELS = 64 * 32 * 32  # in a batch; larger ones take longer and say the same
 LEAST_PICTURES = 8
