@@ -374,7 +374,7 @@ def test_the_faster_precision_is_taken_and_nothing_is_changed(
     clock = Clock(monkeypatch, fp32=fp32, bf16=bf16)
     found = tempo.settle_precision(state.model, loader, CPU)
     assert found == replace(CPU, precision=chosen)
-    assert 2 <= clock.updates["fp32"] == clock.updates["bf16"] <= tempo.MAX_ROUNDS
+    assert 3 <= clock.updates["fp32"] == clock.updates["bf16"] <= tempo.MAX_ROUNDS + 3
     assert clock.now <= tempo.SECONDS
     after = state.model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -386,13 +386,13 @@ def test_the_faster_precision_is_taken_and_nothing_is_changed(
 def test_a_slow_network_is_timed_on_fewer_pictures(
     quick: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An update of resnet18 with 32 pictures takes 0.6 and 0.35 s on two cores."""
+    """An update of resnet18 with 32 pictures takes 0.63 and 0.34 s on two cores."""
     has_bf16(monkeypatch, True)
     state, loader = parts(quick.override({"train.precision": "auto", "train.batch_size": 32}))
-    clock = Clock(monkeypatch, by_picture=True, fp32=0.6 / 32, bf16=0.35 / 32)
+    clock = Clock(monkeypatch, by_picture=True, fp32=0.63 / 32, bf16=0.34 / 32)
     assert tempo.settle_precision(state.model, loader, CPU).precision == "bf16"
     assert clock.updates["bf16"] >= 3
-    assert clock.now < 2
+    assert clock.now < 1.8
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc's allocator")

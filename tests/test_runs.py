@@ -15,7 +15,7 @@ from PIL import Image
 
 import nunbit
 from conftest import noisy_picture, write_classes
-from nunbit import bundle, runfolder
+from nunbit import bundle, runclaim
 from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.data.pictures import Skipped
@@ -23,7 +23,7 @@ from nunbit.data.sources import open_source
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
 from nunbit.lock import locked
 from nunbit.prediction import Prediction
-from nunbit.runfolder import claim_new
+from nunbit.runclaim import claim_new
 from nunbit.storage import load_tensors, save_tensors
 
 
@@ -404,7 +404,7 @@ def test_two_that_start_at_once_take_two_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = iter((tmp_path / "mine", tmp_path / "locked", tmp_path / "taken", tmp_path / "b"))
-    monkeypatch.setattr(runfolder, "next_run_dir", lambda _recipe: next(free))
+    monkeypatch.setattr(runclaim, "next_run_dir", lambda _recipe: next(free))
     (tmp_path / "locked").mkdir()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "split.csv").touch()

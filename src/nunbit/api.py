@@ -64,7 +64,7 @@ def train(
     """
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
-    from nunbit.runfolder import require_free
+    from nunbit.runclaim import require_free
 
     seconds = None if budget is None else parse_budget(budget)
     config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
@@ -142,7 +142,7 @@ def finetune(
     from nunbit.finetuning.strategy import Strategy, choose_strategy, finetune_config, refuse_epochs
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
-    from nunbit.runfolder import require_free
+    from nunbit.runclaim import require_free
 
     display, wish = Display(quiet=quiet), typed(Strategy, "strategy", strategy)
     start = None if weights is None else os.path.abspath(weights)

@@ -24,10 +24,9 @@ from nunbit.liveline import Sums
 from nunbit.metrics import Metrics, measure
 from nunbit.progress import Display, Follow
 from nunbit.reading import Read, read_dataset, stoppable
+from nunbit.runclaim import claim_existing, claim_new
 from nunbit.runfolder import (
     EpochLog,
-    claim_existing,
-    claim_new,
     is_finished,
     require_same_data,
     write_beginning,

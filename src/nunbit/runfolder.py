@@ -1,33 +1,22 @@
-"""The files of a run folder: who may write it, what is in it, and in which order it appears."""
+"""The files of a run folder: what is in each, and in which order they appear."""
 
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from nunbit.bundle import MODEL_FILE
-from nunbit.checkpoint import FOLDER as CHECKPOINTS
 from nunbit.config import RunConfig
-from nunbit.data.pictures import require_text
-from nunbit.data.sources import refuse_inside
 from nunbit.data.splits import Dataset
-from nunbit.errors import (
-    CannotCreateError,
-    DataError,
-    LockedError,
-    MissingInputError,
-    StorageError,
-)
+from nunbit.errors import DataError, StorageError
 from nunbit.language import tr
-from nunbit.lock import LOCK_FILE, locked
 from nunbit.progress import Display
-from nunbit.storage import atomic_write, create_folder, is_temporary
+from nunbit.storage import atomic_write
 from nunbit.training.loop import EpochResult
 
 RUNS = Path("runs")
@@ -39,132 +28,6 @@ PREDICTIONS_FILE = "predictions.csv"
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
 NAMED_DIFFERENCES = 3
-
-
-def next_run_dir(recipe: str) -> Path:
-    """Return the first free folder for a recipe: runs/birds-net, runs/birds-net-2, ..."""
-    base = recipe.replace("/", "-")
-    number = 1
-    while (path := RUNS / (base if number == 1 else f"{base}-{number}")).exists():
-        number += 1
-    return path
-
-
-@contextmanager
-def claim_new(run_dir: Path | None, recipe: str) -> Iterator[Path]:
-    """Create and hold a new run folder for the block, and give its path.
-
-    A run that fails before it wrote anything leaves no folder behind.
-
-    Args:
-        run_dir: the folder; None takes the next free one, whoever else does the same.
-        recipe: what that is named after.
-
-    Raises:
-        UsageError: its name is no text, and stands in its files.
-        CannotCreateError: it holds something already, or cannot be written.
-        LockedError: another process is writing it.
-    """
-    with ExitStack() as held:
-        while True:
-            folder = run_dir or next_run_dir(recipe)
-            try:
-                held.enter_context(_claimed(folder))
-                break
-            except (CannotCreateError, LockedError):
-                if run_dir or not folder.exists():
-                    raise
-        yield folder
-
-
-def require_free(run_dir: Path | None, config: RunConfig) -> None:
-    """Refuse a run folder now that could not be claimed once everything is read and planned.
-
-    Raises:
-        NunbitError: as `claim_new`, and where results would lie inside the data.
-    """
-    refuse_inside(run_dir or next_run_dir(config.recipe), config.data.source, "--run-dir")
-    with claim_new(run_dir, config.recipe):
-        pass
-
-
-@contextmanager
-def _claimed(run_dir: Path) -> Iterator[None]:
-    require_text(run_dir)
-    missing = [path for path in (run_dir, *run_dir.parents) if not os.path.exists(path)]
-    if os.path.exists(run_dir) and not os.path.isdir(run_dir):
-        raise CannotCreateError("{run_dir} is a file; choose another --run-dir", run_dir=run_dir)
-    create_folder(run_dir)
-    _require_unborn(run_dir)  # also here: a folder of the user's gets no lock file
-    try:
-        with locked(run_dir):
-            _require_unborn(run_dir)
-            try:
-                yield
-            finally:
-                _remove_if_untouched(run_dir, missing)
-    except CannotCreateError:  # also where nothing can be locked
-        _remove_empty(run_dir, missing)
-        raise
-
-
-def _require_unborn(run_dir: Path) -> None:
-    """Refuse a folder that holds more than a run writes before it counts as one.
-
-    The lock is what a run writes first: without it, whatever lies here is somebody else's.
-    """
-    names = {path.name for path in run_dir.rglob("*")}
-    if LOCK_FILE in names:
-        names -= {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
-        names = {name for name in names if not is_temporary(name)}
-    if names:
-        is_run = (run_dir / CONFIG_FILE).exists()
-        hint = tr(", or go on with it: nunbit resume {run_dir}", run_dir=run_dir) if is_run else ""
-        raise CannotCreateError(
-            "{run_dir} exists and is not empty; choose another --run-dir{hint}",
-            run_dir=run_dir,
-            hint=hint,
-        )
-
-
-def _remove_if_untouched(run_dir: Path, created: Sequence[Path]) -> None:
-    if not run_dir.exists() or [path.name for path in run_dir.iterdir()] != [LOCK_FILE]:
-        return
-    (run_dir / LOCK_FILE).unlink()
-    _remove_empty(run_dir, created)
-
-
-def _remove_empty(run_dir: Path, created: Sequence[Path]) -> None:
-    """Remove the folders that were made for a run, as far as they hold nothing."""
-    for folder in created if run_dir in created else ():  # innermost first
-        try:
-            folder.rmdir()
-        except OSError:
-            return  # somebody else has put something there
-
-
-@contextmanager
-def claim_existing(run_dir: Path) -> Iterator[RunConfig]:
-    """Hold the folder of a run that began, and give its configuration.
-
-    Raises:
-        UsageError: its name is no text, and stands in its files.
-        MissingInputError: no such run.
-        DataError: its configuration cannot be read.
-        LockedError: another process is writing it.
-    """
-    require_text(run_dir)
-    path = run_dir / CONFIG_FILE
-    if not os.path.isfile(path):
-        raise MissingInputError(
-            "{run_dir} is no run folder: it has no {config_file}",
-            run_dir=run_dir,
-            config_file=CONFIG_FILE,
-        )
-    with locked(run_dir):
-        with _readable(path, run_dir):
-            text = path.read_text(encoding="utf-8")
-        yield RunConfig.from_json(text)
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -179,7 +42,7 @@ def read_result(run_dir: Path) -> dict[str, Any]:
         DataError: the file is damaged.
     """
     path = run_dir / RESULT_FILE
-    with _readable(path, run_dir):
+    with readable(path, run_dir):
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -216,7 +79,7 @@ def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
         DataError: the run is of an older nunbit, or the file is damaged.
     """
     path = run_dir / PREDICTIONS_FILE
-    with _readable(path, run_dir):
+    with readable(path, run_dir):
         rows = _rows(path.read_bytes().decode())
         del rows["picture"]
         return {name: (row[0], row[1]) for name, row in rows.items()}
@@ -235,14 +98,18 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
         DataError: naming the first differences; or it cannot be read what it began with.
     """
     path = run_dir / SPLIT_FILE
-    with _readable(path, run_dir):
+    with readable(path, run_dir):
         before = _rows(path.read_bytes().decode())
     now = _rows(_split_table(dataset))
     if before == now:
         return
     found = [tr("{name} is gone", name=name) for name in before if name not in now]
     found += [tr("{name} is new", name=name) for name in now if name not in before]
-    found += [f"{name} changed" for name in now if name in before and before[name] != now[name]]
+    found += [
+        tr("{name} changed", name=name)
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
     named = ", ".join(found[:NAMED_DIFFERENCES])
     more = (
         tr(" and {count} more", count=len(found) - NAMED_DIFFERENCES)
@@ -258,7 +125,7 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
 
 
 @contextmanager
-def _readable(path: Path, run_dir: Path) -> Iterator[None]:
+def readable(path: Path, run_dir: Path) -> Iterator[None]:
     """Refuse a file of a run that the block cannot read or understand."""
     try:
         yield

@@ -22,10 +22,10 @@ from nunbit.language import tr
 from nunbit.metrics import measure
 from nunbit.modelfile import load_classifier
 from nunbit.progress import Display
+from nunbit.runclaim import claim_existing
 from nunbit.runfolder import (
     METRICS_FILE,
     TIMINGS_FILE,
-    claim_existing,
     is_finished,
     read_result,
     require_same_data,

@@ -8,6 +8,7 @@ repeated or resumed run computes the same.
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, count
 from typing import Literal
@@ -22,11 +23,10 @@ from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.training.step import Plan, train_step
 
-SECONDS = 1.8  # for all rounds, though two are always made; the first one also warms up
+SECONDS = 1.8  # for all rounds; two are always made, of which the first warms up
 LEAST_GAIN = 1.1  # below it the exact precision stays: the clock is not surer than that
 PIXELS = 64 * 32 * 32  # in a batch; larger ones take longer and say the same
-LEAST_PICTURES = 8
-SLOW_SECONDS = 0.5  # of a round, after which a quarter of the pictures says enough
+FEW = 8  # pictures, with which a slow network shows itself, and which must do for it
 MAX_ROUNDS = 10
 TIMED_UPDATES = 3  # after one to warm up
 
@@ -54,27 +54,38 @@ def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) ->
     if not train.epochs or not is_open(train, runtime):
         return runtime
     x, y = next(loader.batches(0))
-    count = max(LEAST_PICTURES, PIXELS // (x.shape[2] * x.shape[3]))
     trials = [Trial(model, loader.config, replace(runtime, precision=p)) for p in CHOICES]
-    seconds: list[list[float]] = [[] for _ in trials]
-    with limited_threads(runtime.threads):
-        end = time.perf_counter() + SECONDS
-        for number in range(MAX_ROUNDS):
-            begun = time.perf_counter()
-            try:
-                for trial, spent in zip(trials, seconds, strict=True):
-                    start = time.perf_counter()
-                    trial.update(x[:count], y[:count])
-                    spent.append(time.perf_counter() - start)
-            except DivergedStepError:  # the training will say it, with its own learning rate
-                return runtime
-            now = time.perf_counter()
-            if number == 0 and now - begun > SLOW_SECONDS:
-                count = max(LEAST_PICTURES, min(count, len(y)) // 4)
-            elif number and 2 * now - begun > end:  # another round would end too late
-                break
-    exact, short = (min(spent[1:]) for spent in seconds)
+    enough = max(FEW, PIXELS // (x.shape[2] * x.shape[3]))
+    end = time.perf_counter() + SECONDS
+    try:
+        with limited_threads(runtime.threads):
+            batch = x[:FEW], y[:FEW]
+            rounds = _after_one(trials, *batch)
+            if time.perf_counter() + 2 * sum(rounds[0]) * min(enough, len(y)) / FEW < end:
+                batch = x[:enough], y[:enough]
+                rounds = _after_one(trials, *batch)
+            while len(rounds) < MAX_ROUNDS and time.perf_counter() + sum(rounds[-1]) < end:
+                rounds.append(_round(trials, *batch))
+    except DivergedStepError:  # the training will say it, with its own learning rate
+        return runtime
+    exact, short = map(min, zip(*rounds, strict=True))
     return replace(runtime, precision="bf16" if exact > LEAST_GAIN * short else "fp32")
+
+
+def _after_one(trials: Sequence["Trial"], x: Tensor, y: Tensor) -> list[list[float]]:
+    """Return the seconds of a round, after one to warm up: kernels are made for a shape."""
+    _round(trials, x, y)
+    return [_round(trials, x, y)]
+
+
+def _round(trials: Sequence["Trial"], x: Tensor, y: Tensor) -> list[float]:
+    """Return the seconds of an update of each."""
+    seconds = []
+    for trial in trials:
+        start = time.perf_counter()
+        trial.update(x, y)
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def update_seconds(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> float:
@@ -113,7 +124,7 @@ class Trial:
         twin = copy.deepcopy(model).train()
         self._state = TrainState(twin, build_optimizer(twin, still))
         self._state.sums = self._state.sums.to(runtime.device)
-        self._plan = Plan(replace(config, optim=still), runtime, total_steps=MAX_ROUNDS)
+        self._plan = Plan(replace(config, optim=still), runtime, total_steps=MAX_ROUNDS + 3)
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Do one update on pictures x (B, C, H, W) and labels y (B,), and wait for its end."""
