@@ -8,11 +8,9 @@ accuracy of one plain forward pass a picture; the seconds are those that `nunbit
 
 import argparse
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -20,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from machine import describe_machine  # beside this file
 from torch import Tensor, nn
+from trained import train_once  # beside this file
 
-import nunbit
 from nunbit.data import augment
 from nunbit.models import speednet
 from nunbit.training import loop
@@ -64,11 +62,8 @@ def main() -> None:
 
 def train(part: Part, seed: int) -> tuple[float, float]:
     """Return the seconds and the test accuracy of one training."""
-    with tempfile.TemporaryDirectory() as folder, part.replaced():
-        run = nunbit.train(
-            RECIPE, run_dir=Path(folder) / "run", quiet=True, seed=seed,
-            train_pictures=1000, checkpoint_every="off", **part.settings,
-        )  # fmt: skip  # one setting a line would take seven
+    with part.replaced():
+        run = train_once(RECIPE, seed, **part.settings)
     return run.seconds, run.test.accuracy
 
 
