@@ -1,5 +1,6 @@
 """Randomness is a function of what it is for: no state to save, none to disturb."""
 
+import traceback
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +50,19 @@ def test_seeded_leaves_the_callers_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
     with seeded(7, "init"):
         assert torch.equal(torch.rand(3), inside)
+    torch.manual_seed(derive_seed(7, "init"))
+    assert torch.equal(torch.rand(3), inside)
+
+
+def test_seeding_an_update_writes_down_no_call_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.manual_seed does where torch could use a GPU: 0.25 ms of 8 in a small network."""
+
+    def slow(*_: object, **__: object) -> None:
+        pytest.fail("the call stack was written down")
+
+    monkeypatch.setattr(traceback, "format_stack", slow)
+    with seeded(7, "step", 3):
+        pass
 
 
 def test_uniform_depends_on_the_picture_and_not_on_its_batch() -> None:

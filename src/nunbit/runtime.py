@@ -171,10 +171,20 @@ def seeded(*parts: int | str) -> Iterator[None]:
 
     The caller's own random state is untouched: initialising a network must not move it.
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(*parts))
+    seed, generators = derive_seed(*parts), [torch.default_generator]
+    if torch.cuda.is_available():
+        torch.cuda.init()  # before it there are none
+        generators += torch.cuda.default_generators
+    states = [generator.get_state() for generator in generators]
+    # Not torch.manual_seed: for a GPU that may be used later it writes down the call stack, which
+    # takes as long as several operations of a small network.
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 def versions() -> dict[str, str]:
