@@ -59,8 +59,10 @@ def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: 
             # which short trainings gain from (arXiv 2404.00498, 3.6).
             mirrored = ((uniform(seed, "flip", 0, indices) < 0.5) + epoch) % 2 == 1
             cols = np.where(mirrored[:, None], cols[:, ::-1], cols)
-        batch = torch.arange(len(images))[:, None, None]
-        images = images[batch, torch.from_numpy(rows)[:, :, None], torch.from_numpy(cols)[:, None]]
+        count, height, width, channels = images.shape
+        at = (np.arange(count)[:, None, None] * height + rows[:, :, None]) * width + cols[:, None]
+        pixels = images.reshape(-1, channels)  # which index_select copies whole
+        images = pixels.index_select(0, torch.from_numpy(at).flatten()).view(images.shape)
     if config.light:
         images = _relight(images, config.light, seed, epoch, indices)
     if config.cutout:

@@ -33,7 +33,9 @@ class Rows:
         return len(self.at)
 
     def __getitem__(self, key: int | slice | Tensor) -> Tensor:
-        return self.base[self.at[key]]
+        at = self.at[key]
+        # Indexing with a tensor looks up each value apart, index_select copies rows whole.
+        return self.base.index_select(0, at) if at.dim() else self.base[at]
 
 
 Images = Tensor | Rows
