@@ -67,6 +67,13 @@ def weights(state: TrainState) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in state.model.parameters()])
 
 
+def test_the_sums_are_on_the_device_of_the_network() -> None:
+    """An update adds to them there; on the CPU beside a network on a GPU it would fail."""
+    with torch.device("meta"):
+        model = torch.nn.Linear(3, 2)
+    assert TrainState(model, torch.optim.SGD(model.parameters())).sums.device.type == "meta"
+
+
 def test_training_learns_and_gives_one_result_per_epoch(quick: RunConfig) -> None:
     config = quick.override({"train.epochs": 6, "train.batch_size": 16})
     state, results = run(config, stripes(40, seed=9))

@@ -125,7 +125,6 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
             fit_start(start, dataset, runtime, track)
         by_heart = learn_by_heart(start.model, loader, runtime)
         state = TrainState(start.model.train(), build_optimizer(start.model, config.optim))
-        state.sums = state.sums.to(runtime.device)
         rates = [LOWEST * (HIGHEST / LOWEST) ** (i / (steps - 1)) for i in range(steps)]
         batches = chain.from_iterable(map(loader.batches, count()))  # one epoch after another
         shown = track(islice(batches, steps), steps, tr("learning rates"))

@@ -169,7 +169,6 @@ def _new_training(
     config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path, start: Start
 ) -> _Training:
     state = TrainState(start.model, build_optimizer(start.model, config.optim))
-    state.sums = state.sums.to(runtime.device)
     facts = {"config": json.loads(config.to_json()), "fingerprint": dataset.fingerprint}
     every = Interval.parse(config.train.checkpoint_every)
     return _Training(

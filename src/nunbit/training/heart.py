@@ -88,7 +88,6 @@ def learn_by_heart(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> B
         if isinstance(module, _DropoutNd):
             module.eval()
     state = TrainState(copied, build_optimizer(copied, ADAM))
-    state.sums = state.sums.to(runtime.device)
     wanted = LEARNED * math.log(len(loader.pictures.labels.unique()))
     losses: list[float] = []
     with limited_threads(runtime.threads):

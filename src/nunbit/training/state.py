@@ -32,18 +32,21 @@ class TrainState:
     step_in_epoch: int = 0
     """Updates done in the unfinished epoch."""
     sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
-    """Loss, correct and pictures, summed over the unfinished epoch; on the device."""
+    """Loss, correct and pictures, summed over the unfinished epoch; on the network's device."""
     seconds_in_epoch: float = 0.0
     """Wall time of the unfinished epoch's updates."""
     best: Best | None = None
     epochs_since_best: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an optimizer that was made for another network, or before this one was changed.
+        """Bring the sums to the network's device, and refuse a foreign optimizer.
+
+        It may have been made for another network, or before this one was changed.
 
         Raises:
             UsageError: it would update tensors that nobody uses, and the network would not learn.
         """
+        self.sums = self.sums.to(next(self.model.parameters()).device)
         own = {id(parameter) for parameter in self.model.parameters()}
         held = [id(p) for group in self.optimizer.param_groups for p in group["params"]]
         foreign = sum(i not in own for i in held)

@@ -123,7 +123,6 @@ class Trial:
         still = replace(config.optim, lr=1e-9, schedule="constant")
         twin = copy.deepcopy(model).train()
         self._state = TrainState(twin, build_optimizer(twin, still))
-        self._state.sums = self._state.sums.to(runtime.device)
         self._plan = Plan(replace(config, optim=still), runtime, total_steps=MAX_ROUNDS + 3)
 
     def update(self, x: Tensor, y: Tensor) -> None:
