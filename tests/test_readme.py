@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ import nunbit
 from conftest import noisy_picture
 from nunbit.cli import app
 from nunbit.cli.words import split_settings
+from nunbit.models.registry import BUILDERS
 
 README = Path(__file__).parents[1] / "README.md"
 KOREAN = README.with_name("README.ko.md")
@@ -43,6 +45,28 @@ def test_the_python_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     code = "\n".join(blocks("python")).replace("epochs=3", "epochs=2, train__threads=1")
     exec(compile(code, "README.md", "exec"), {})
     assert "of 359 test pictures" in capsys.readouterr().out
+
+
+def test_the_page_for_programs_runs_from_top_to_bottom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noisy_picture((30, 30, 30), 0, (12, 12)).save(tmp_path / "new.jpg")
+    code = "\n".join(blocks("python", README.parent / "docs" / "python.md"))
+    found: dict[str, Any] = {}
+    try:
+        exec(compile(code.replace("epochs=3", "epochs=1"), "python.md", "exec"), found)
+    finally:
+        BUILDERS.pop("mine", None)
+    printed = capsys.readouterr().out
+    assert "unreadable: not-there.jpg" in printed
+    assert "(400, {'error':" in printed
+    assert "nowhere" in printed
+    assert found["answer"]((tmp_path / "new.jpg").read_bytes())[0] == 200
+    assert found["logits"].shape == (1, 10)
+    assert found["again"].card["model"]["args"] == {"width": 4}
+    clf = found["clf"]
+    label = clf.class_names[found["logits"].argmax()]
+    assert clf.predict("new.jpg")[0].label == label, "the plain network says the same"
 
 
 def test_every_command_shown_is_one_that_nunbit_takes() -> None:

@@ -21,9 +21,23 @@ if TYPE_CHECKING:
         train,
     )
     from nunbit.bundle import Classifier
+    from nunbit.comparison.compare import Comparison
     from nunbit.config import RunConfig
     from nunbit.data.pictures import Skipped
-    from nunbit.errors import NunbitError
+    from nunbit.diagnosis.doctor import Diagnosis
+    from nunbit.errors import (
+        CannotCreateError,
+        DataError,
+        LockedError,
+        MissingInputError,
+        NunbitError,
+        StorageError,
+        UsageError,
+    )
+    from nunbit.explaining.explanation import Explanation
+    from nunbit.finished import Finished
+    from nunbit.lrfind import LrSearch
+    from nunbit.metrics import Metrics
     from nunbit.models.freeze import freeze, unfreeze
     from nunbit.models.head import reset_head
     from nunbit.models.registry import build_model, register_model
@@ -54,7 +68,19 @@ _PUBLIC = {
     "Prediction": "nunbit.prediction",
     "RunConfig": "nunbit.config",
     "Skipped": "nunbit.data.pictures",
+    "Comparison": "nunbit.comparison.compare",
+    "Diagnosis": "nunbit.diagnosis.doctor",
+    "Explanation": "nunbit.explaining.explanation",
+    "Finished": "nunbit.finished",
+    "LrSearch": "nunbit.lrfind",
+    "Metrics": "nunbit.metrics",
+    "CannotCreateError": "nunbit.errors",
+    "DataError": "nunbit.errors",
+    "LockedError": "nunbit.errors",
+    "MissingInputError": "nunbit.errors",
     "NunbitError": "nunbit.errors",
+    "StorageError": "nunbit.errors",
+    "UsageError": "nunbit.errors",
     "build_model": "nunbit.models.registry",
     "freeze": "nunbit.models.freeze",
     "load_pretrained": "nunbit.zoo",
@@ -65,11 +91,23 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CannotCreateError",
     "Classifier",
+    "Comparison",
+    "DataError",
+    "Diagnosis",
+    "Explanation",
+    "Finished",
+    "LockedError",
+    "LrSearch",
+    "Metrics",
+    "MissingInputError",
     "NunbitError",
     "Prediction",
     "RunConfig",
     "Skipped",
+    "StorageError",
+    "UsageError",
     "build_model",
     "compare",
     "doctor",
