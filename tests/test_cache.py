@@ -359,6 +359,32 @@ def test_a_stop_beside_another_kept_set_decodes_the_rest_as_ever(
     assert_same(found, expected)
 
 
+def test_a_stop_does_not_hide_what_an_older_set_keeps(
+    colours: Path, expected: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new set counted rows that were not copied yet as done, and was then preferred."""
+
+    def stopping(items: Iterable[Any], _total: int, label: str) -> Iterator[Any]:
+        for i, item in enumerate(items):
+            if label == "reading pictures" and i == 16:
+                raise StopError
+            yield item
+
+    monkeypatch.setattr(pixels, "free_memory", lambda: 1)
+    monkeypatch.setattr(pixels, "CHUNK", 8)
+    new = sorted((colours / "red").glob("*.png"))[-10:]
+    for path in new:
+        path.rename(colours.parent / path.name)
+    assert read(colours).reading.decoded == 50
+    for path in new:
+        (colours.parent / path.name).rename(path)
+    with pytest.raises(StopError):
+        load(pictures_of(colours), PLAIN, 1, stopping)
+    found = read(colours)
+    assert found.reading.cached >= 50
+    assert_same(found, expected)
+
+
 @pytest.mark.usefixtures("keeps")
 def test_unreadable_pictures_are_named_the_same_with_and_without_a_cache(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -537,6 +563,30 @@ def test_a_container_may_have_less_memory_than_the_machine(
     assert room.free_memory() == 9_000_000
     (tmp_path / "memory.current").write_text("5000000\n")
     (tmp_path / "memory.stat").write_text("anon 1000000\ninactive_file 3000000\nfile_mapped 7\n")
+    assert room.free_memory() == 7_000_000
+
+
+@pytest.mark.parametrize(
+    ("lines", "limit", "used", "stat"),
+    [
+        ("0::/job/step\n", "job/memory.max", "job/memory.current", "inactive_file"),
+        (
+            "5:cpu:/\n4:memory:/job/step\n0::/\n", "memory/job/step/memory.limit_in_bytes",
+            "memory/job/step/memory.usage_in_bytes", "total_inactive_file",
+        ),
+    ],
+)  # fmt: skip  # files
+def test_a_job_may_have_less_memory_than_its_container(
+    lines: str, limit: str, used: str, stat: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both versions of control groups, where a group or one above it has the limit."""
+    monkeypatch.setattr(room, "CGROUP", tmp_path)
+    monkeypatch.setattr(room, "OWN_GROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text(lines)
+    (tmp_path / limit).parent.mkdir(parents=True)
+    (tmp_path / limit).write_text("9000000\n")
+    (tmp_path / used).write_text("5000000\n")
+    (tmp_path / limit).with_name("memory.stat").write_text(f"anon 1\n{stat} 3000000\n")
     assert room.free_memory() == 7_000_000
 
 

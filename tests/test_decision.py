@@ -5,6 +5,7 @@ import runpy
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from nunbit.errors import DataError, UsageError
 from nunbit.evaluation import Outputs, collect_logits, collect_outputs
 from nunbit.metrics import ANSWERED, FOREIGN, UNSURE, measure
 from nunbit.models.head import cool_head
-from nunbit.models.registry import build_model, list_models
+from nunbit.models.registry import BUILDERS, build_model, list_models
 from nunbit.models.stages import stage_names, watched
 from nunbit.outliers import ACCEPTANCE, Gaussian, fit_familiar
 from nunbit.prediction import predicted
@@ -412,3 +413,31 @@ def test_the_example_tells_what_it_does_not_know(
     assert "test pictures got a label; 0 wrong" in lines[-3]
     assert lines[-2].endswith("stripes.png: not one of your classes")
     assert "red" in lines[-1]
+
+
+def test_a_network_that_cannot_be_calibrated_is_refused_before_the_training(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    @nunbit.register_model("two-heads")
+    def two_heads(
+        *, num_classes: int, in_channels: int, image_size: tuple[int, int]
+    ) -> torch.nn.Module:
+        """As timm describes a network with two heads."""
+        height, width = image_size
+        model = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(in_channels * height * width, num_classes)
+        )
+        model.pretrained_cfg = {"classifier": ("head", "head_dist")}  # type: ignore[assignment]
+        return model
+
+    config = quick.override({"model.name": "two-heads"})
+    config = replace(config, model=replace(config.model, args={}))
+    try:
+        with pytest.raises(UsageError, match="has several heads: head, head_dist"):
+            nunbit.train(config.override({"eval.max_error": 0.02}), run_dir=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        assert (
+            nunbit.train(config, run_dir=tmp_path / "run", quiet=True).classifier.decision is None
+        )
+    finally:
+        BUILDERS.pop("two-heads")

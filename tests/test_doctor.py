@@ -22,7 +22,8 @@ from nunbit.diagnosis import shortcuts
 from nunbit.diagnosis.doctor import _judged_rows
 from nunbit.diagnosis.examination import file_facts
 from nunbit.diagnosis.labels import _suspects
-from nunbit.reporting.diagnosis import report_folder
+from nunbit.errors import DataError
+from nunbit.reporting.diagnosis import report_folder, write_diagnosis
 from planting import found_by, plant, with_border
 
 SIDE = 64
@@ -206,6 +207,70 @@ def test_a_copy_in_another_split_is_a_leak(photos: Path, tmp_path: Path) -> None
     assert {Path(path).name for path in paths(report, "leak")} == {"leak.jpg", "020.jpg"}
     fixes = read_fixes(Path(report["fixes_file"]))
     assert [(Path(row["path"]).name, row["action"]) for row in fixes] == [("leak.jpg", "drop")]
+
+
+def test_a_near_copy_of_a_leak_is_one_as_well(photos: Path, tmp_path: Path) -> None:
+    """The equal copy in training stood for the one that is held out, whose near copy was missed."""
+    for part, keep in (("train", range(16)), ("val", range(16, 24))):
+        for path in sorted(photos.glob("*/*.jpg")):
+            if int(path.stem) in keep:
+                target = tmp_path / "split" / part / path.parent.name / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    held_out, red = tmp_path / "split/val/red/020.jpg", tmp_path / "split/train/red"
+    shutil.copy(held_out, red / "equal.jpg")
+    Image.open(held_out).resize((48, 48)).save(red / "near.jpg", quality=90)
+    report = diagnosed(tmp_path / "split")
+    assert kinds(report)["leak"] == "error"
+    assert kinds(report)["near-leak"] == "warning"
+    fixes = {row["path"]: row["action"] for row in read_fixes(Path(report["fixes_file"]))}
+    assert fixes == {"train/red/equal.jpg": "drop", "train/red/near.jpg": "drop"}
+
+
+def test_classes_are_counted_where_they_are_trained_on(photos: Path, tmp_path: Path) -> None:
+    for part, keep in (("train", range(16)), ("test", range(16, 24))):
+        for path in sorted(photos.glob("*/*.jpg")):
+            if int(path.stem) in keep and (path.parent.name != "red" or path.stem not in "000001"):
+                target = tmp_path / "split" / part / path.parent.name / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    for path in sorted((tmp_path / "split/train/red").iterdir())[2:]:
+        path.unlink()
+    shutil.rmtree(tmp_path / "split/test/green")
+    (tmp_path / "split/test/green").mkdir()
+    report = diagnosed(tmp_path / "split")
+    assert kinds(report)["tiny-class"] == "error", "train refuses it"
+    assert kinds(report)["missing-in-test"] == "warning"
+    said = {issue["kind"]: issue["message"] for issue in report["issues"]}
+    assert "'red' (2)" in said["tiny-class"]
+    assert "'green'" in said["missing-in-test"]
+    with pytest.raises(DataError, match="'red' has 2"):
+        nunbit.train(data=tmp_path / "split", size=16, epochs=1, quiet=True)
+
+
+def test_the_largest_class_is_set_beside_one_that_has_pictures(photos: Path) -> None:
+    for path in sorted((photos / "red").iterdir())[4:]:
+        path.unlink()
+    for path in (photos / "green").iterdir():
+        path.write_bytes(b"")
+    said = {issue["kind"]: issue["message"] for issue in diagnosed(photos)["issues"]}
+    assert "'blue' has 6 times as many pictures as 'red' (24 and 4)" in said["unbalanced"]
+
+
+def test_a_name_that_no_file_can_have_is_one_unreadable_picture(photos: Path) -> None:
+    lines = [f"{path.relative_to(photos)},{path.parent.name}" for path in photos.rglob("*.jpg")]
+    lines.append(f"{'x' * 300}.jpg,red")
+    (photos / "table.csv").write_text("path,label\n" + "\n".join(lines))
+    report = diagnosed(photos / "table.csv")
+    assert kinds(report)["unreadable"] == "error"
+    assert report["readable"] == 72
+
+
+def test_two_reports_at_once_take_two_folders(photos: Path) -> None:
+    diagnosis = nunbit.doctor(photos, features="none", quiet=True)
+    again = write_diagnosis(diagnosis, Path("doctor/photos"))  # which was free when it began
+    assert diagnosis.report == Path("doctor/photos/report.html")
+    assert again.report == Path("doctor/photos-2/report.html")
 
 
 def read_fixes(table: Path) -> list[dict[str, str]]:

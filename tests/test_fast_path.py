@@ -26,7 +26,7 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import StoppedError
 from nunbit.evaluation import collect_logits
-from nunbit.finetuning import strategy
+from nunbit.finetuning import probe as probing
 from nunbit.finished import Finished
 from nunbit.models.registry import build_model
 from nunbit.models.speednet import PATCH_EIGENVALUE_FLOOR, SpeedNet, Whitening
@@ -472,8 +472,8 @@ def test_seeds_of_a_recipe_share_one_precision(
 
 
 def test_finetuning_settles_the_precision_of_its_features() -> None:
-    def probe(precision: Any, forward: float, fresh: int = 100) -> strategy.Probe:
-        return strategy.Probe(96, forward, fresh, 9.0, precision)
+    def probe(precision: Any, forward: float, fresh: int = 100) -> probing.Probe:
+        return probing.Probe(96, forward, fresh, 9.0, precision)
 
     for exact, short, taken in (
         (probe("fp32", 0.2), probe("bf16", 0.1), "bf16"),
@@ -481,4 +481,4 @@ def test_finetuning_settles_the_precision_of_its_features() -> None:
         (probe("fp32", 0.2, fresh=0), probe("bf16", 0.1), "fp32"),  # known already
         (probe("fp32", 0.1), probe("bf16", 0.2, fresh=3), "bf16"),
     ):
-        assert strategy._faster(exact, short).precision == taken
+        assert probing._faster(exact, short).precision == taken

@@ -28,6 +28,7 @@ from nunbit.data.splits import UnreadableError
 from nunbit.data.stats import digests
 from nunbit.errors import DataError, MissingInputError, UsageError
 from nunbit.features import FeatureSource, Seen, features_of
+from nunbit.finetuning import probe as probe_module
 from nunbit.finetuning import strategy as strategy_module
 from nunbit.finetuning.strategy import FEW, Strategy, choose_strategy, finetune_config
 from nunbit.finished import Finished
@@ -175,8 +176,11 @@ def test_each_class_counts_the_same() -> None:
 def test_a_head_that_does_not_fit_is_refused() -> None:
     head = LinearHead(torch.zeros(3, 5), torch.zeros(3), 1.0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    with pytest.raises(UsageError, match=r"'1' is Linear, no linear layer .*\(3, 5\)"):
+    with pytest.raises(UsageError, match=r"weights are \(3, 12\), those to put into it \(3, 5\)"):
         head.put_into(model)
+    without_bias = nn.Sequential(nn.Flatten(), nn.Linear(5, 3, bias=False))
+    with pytest.raises(UsageError, match=r"'1' is Linear, no linear layer with a bias"):
+        head.put_into(without_bias)
 
 
 def test_layer_decay_slows_early_blocks() -> None:
@@ -234,7 +238,7 @@ def test_epochs_follow_from_updates_that_were_timed(
         return 0.4
 
     monkeypatch.setattr(strategy_module, "update_seconds", update)
-    monkeypatch.setattr(strategy_module, "_forward_seconds", lambda _m, x, _r: 0.01 * len(x))
+    monkeypatch.setattr(probe_module, "_forward_seconds", lambda _m, x, _r: 0.01 * len(x))
     said: list[str] = []
     chosen = choose_strategy(sized, open_source(data), 1000, "auto", said.append)
     # 0.85 * 1000 s less some 8 s, over 216 * 0.4 s and 84 * 0.01 s
@@ -324,6 +328,50 @@ def test_few_pictures_get_a_last_layer_only(colours: Path, weights: Path) -> Non
     assert "below 50 pictures a class all layers overfit" in lines[-1]
 
 
+def test_features_of_other_data_are_none_of_this(
+    colours: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known features were counted whatever they were of: a second set of pictures seemed free."""
+    finetuned(colours, weights, tmp_path / "run", "head")
+    more = write_classes(tmp_path / "more", 20, first_seed=9000)
+    monkeypatch.setattr(probe_module, "_forward_seconds", lambda _m, x, _r: 0.01 * len(x))
+    for data, fresh in ((colours, 0), (more, 60)):
+        said: list[str] = []
+        config = finetune_config(str(data), TINY, str(weights)).override(
+            {"data.size": SIZE, "train.precision": "fp32"}
+        )
+        choose_strategy(config, open_source(str(data)), 3600, "head", said.append)
+        assert f"features of {fresh} of 60 pictures" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"data.resize": "pad"}, "data.resize is pad; the weights take"),
+        ({"data.normalize": "half"}, "data.normalize is half; the weights take their own mean"),
+    ],
+)
+def test_what_the_weights_decide_is_not_said_in_vain(
+    settings: dict[str, str], said: str, colours: Path, weights: Path
+) -> None:
+    config = finetune_config(str(colours), TINY, str(weights)).override(settings)
+    with pytest.raises(UsageError, match=said):
+        choose_strategy(config, open_source(str(colours)), 3600, "head", lambda _line: None)
+
+
+def test_a_last_layer_that_cannot_be_fitted_is_refused_before_any_feature(
+    colours: Path, tmp_path: Path
+) -> None:
+    model = torchvision.models.get_model("squeezenet1_1", weights=None)
+    torch.save(model.state_dict(), tmp_path / "squeeze.pth")
+    with pytest.raises(UsageError, match=r"Conv2d, no linear layer with a bias: set model\.head"):
+        nunbit.finetune(
+            colours, model="torchvision:squeezenet1_1", weights=tmp_path / "squeeze.pth", quiet=True
+        )
+    assert not (tmp_path / "cache" / "features").exists()
+    assert not Path("runs").exists()
+
+
 def test_both_precisions_are_timed_where_the_machine_has_both(
     colours: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +383,7 @@ def test_both_precisions_are_timed_where_the_machine_has_both(
         timed.append(runtime.precision)
         return {"fp32": 0.2, "bf16": 0.1}[runtime.precision] * len(x)
 
-    monkeypatch.setattr(strategy_module, "_forward_seconds", forward)
+    monkeypatch.setattr(probe_module, "_forward_seconds", forward)
     for has_bf16, expected in ((True, ["fp32", "bf16"]), (False, ["fp32"])):
         monkeypatch.setattr(tempo, "multiplies_bf16", lambda _device, answer=has_bf16: answer)
         timed.clear()
@@ -370,6 +418,21 @@ def test_a_folder_becomes_a_classifier_that_knows_its_origin(tmp_path: Path, wei
     config = RunConfig.from_json((tmp_path / "run" / "config.json").read_text())
     again = nunbit.train(config, run_dir=tmp_path / "again", quiet=True)
     torch.testing.assert_close(again.test_logits, run.test_logits)
+
+
+def test_a_model_of_tagged_weights_can_be_loaded(colours: Path, weights: Path) -> None:
+    """The tag names weights, which the model file holds; no network is built by such a name."""
+    tagged = "timm:test_efficientnet.r160_in1k"
+    run = nunbit.finetune(
+        colours, model=tagged, weights=weights, strategy="head", run_dir="run", quiet=True,
+        data__size=SIZE, threads=1,
+    )  # fmt: skip
+    clf = nunbit.load("run")
+    assert clf.card["model"]["name"] == TINY
+    assert clf.evaluate().accuracy == pytest.approx(run.test.accuracy)
+    card = dict(clf.card, model={"name": tagged, "args": {}})  # as it was written before
+    nunbit.Classifier(clf.module, clf.class_names, clf.preprocess, card).save("old.safetensors")
+    assert nunbit.load("old.safetensors").class_names == clf.class_names
 
 
 def test_ten_more_pictures_are_ten_more_features(

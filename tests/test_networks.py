@@ -12,7 +12,13 @@ from nunbit.errors import UsageError
 from nunbit.models.base import Network
 from nunbit.models.init import initialize
 from nunbit.models.net_resdeep import NetResDeep
-from nunbit.models.registry import build_model, list_models
+from nunbit.models.registry import (
+    BUILDERS,
+    build_model,
+    list_models,
+    register_model,
+    require_fit,
+)
 from nunbit.models.summary import count_parameters, summarize
 from nunbit.recipes import RECIPES, get_recipe
 from nunbit.runtime import seeded
@@ -311,3 +317,38 @@ def test_pooling_before_the_activation_is_the_texts_function(
         gradients.append([logits, *(p.grad for p in model.parameters() if p.grad is not None)])
     assert len(gradients[0]) == len(list(model.parameters())) + 1
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("timm:resnet18", {"act_layer": "foo"}, "timm:resnet18: "),
+        ("timm:resnet18", {"block": "foo"}, "timm:resnet18: "),
+        ("timm:resnet18", {"features_only": True}, "model.features_only is not allowed"),
+        ("torchvision:googlenet", {"aux_logits": True}, "model.aux_logits is not allowed"),
+    ],
+)
+def test_options_that_no_classifier_has_are_one_line(
+    name: str, args: dict[str, Setting], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        build_model(name, num_classes=3, in_channels=3, image_size=(64, 64), args=args)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_does_not_fit_into_memory_is_one_line() -> None:
+    @register_model("vast")
+    def vast(*, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> torch.nn.Module:
+        """As torch's allocator fails."""
+        raise RuntimeError("not enough memory: you tried to allocate 1,258 GB\nbacktrace")
+
+    try:
+        with pytest.raises(UsageError, match=r"^vast: not enough memory: you tried .* GB$"):
+            build_model("vast", num_classes=3, in_channels=3, image_size=(8, 8))
+    finally:
+        BUILDERS.pop("vast")
+
+
+def test_a_network_that_gives_no_logits_is_refused() -> None:
+    with pytest.raises(UsageError, match="gives no logits"):
+        require_fit("odd", torch.nn.Identity(), 3, (8, 8))

@@ -13,6 +13,7 @@ import nunbit
 from nunbit.cli import main
 from nunbit.config import DataConfig, RunConfig
 from nunbit.data.duplicates import group_near_duplicates
+from nunbit.data.overrides import Override, read_overrides, write_overrides
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 
@@ -137,3 +138,19 @@ def test_the_command_takes_a_table(
     assert result["train"]["n"] + result["test"]["n"] < 60
     assert main([*words, "--overrides", "none.csv", *settings]) == 66
     assert "no table of overrides" in capsys.readouterr().err
+
+
+def test_a_table_reads_back_whatever_names_pictures_have(tmp_path: Path) -> None:
+    rows = [
+        Override("red/a\rb.png", "drop", "", "two lines\nand a comma, too"),
+        Override('red/"c".png', "relabel", "green, blue", ""),
+    ]
+    (tmp_path / "fixes.csv").write_bytes(write_overrides(rows).encode())
+    assert read_overrides(tmp_path / "fixes.csv") == rows
+
+
+def test_lines_are_counted_as_an_editor_counts_them(colours: Path, tmp_path: Path) -> None:
+    table = tmp_path / "fixes.csv"
+    table.write_text('path,action,label,reason\n\nred/000.png,drop,,"two\nlines"\nx.png,drop,,\n')
+    with pytest.raises(nunbit.NunbitError, match=r"line 5: .* has no picture 'x\.png'"):
+        read(colours, overrides=str(table))

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import nn
 import nunbit
 from conftest import write_classes
 from nunbit import planning
-from nunbit.asked import asked_config
+from nunbit.asked import asked_config, gathered
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import open_source
@@ -49,10 +50,16 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return machine
 
 
-def plan(dataset: Dataset, seconds: float, config: RunConfig | None = None) -> RunConfig:
+def plan(
+    dataset: Dataset,
+    seconds: float,
+    config: RunConfig | None = None,
+    given: Collection[str] = (),
+) -> RunConfig:
     config = config or budget_config("digits")
     said: list[str] = []
-    planned = plan_training(config, dataset, CPU, time.perf_counter() + seconds, said.append)
+    deadline = time.perf_counter() + seconds
+    planned = plan_training(config, dataset, CPU, deadline, said.append, given)
     assert len(said) == 1
     assert said[0].startswith("plan: ")
     return planned
@@ -86,6 +93,33 @@ def test_the_updates_fill_the_time_that_measuring_and_the_report_leave(
     assert 0 <= left < 2 * update + 1  # a second for planning itself
     epoch = -(-len(digits.train) // config.train.batch_size)
     assert (config.train.epochs - 1) * epoch < config.train.max_steps <= config.train.epochs * epoch
+
+
+def test_views_and_validation_are_part_of_the_time(
+    digits: Dataset, speed: dict[str, float]
+) -> None:
+    speed["flops"] = 1e10
+    config = budget_config("digits").override({"model.width": 16, "train.batch_size": 64})
+    plain = plan(digits, 60, config).train.max_steps
+    picture = sum(
+        p.numel() for p in build_start(config, digits, CPU).model.parameters() if p.ndim == 4
+    ) * (16 * 16 / speed["flops"])
+    update = picture * len(digits.train) / math.ceil(len(digits.train) / 64)
+    views = plan(digits, 60, config.override({"eval.views": "both"})).train.max_steps
+    six = 6 * len(digits.test) * planning.FORWARD_COST * picture
+    assert (plain - views) * update == pytest.approx(six, abs=3 * update + 1)
+    assert plain - views > 10
+    validated = replace(digits, val=digits.train)  # as many as are trained on
+    share = plan(validated, 60, config).train.max_steps / plain
+    assert share == pytest.approx(1 / (1 + planning.FORWARD_COST), abs=0.03)
+
+
+def test_all_training_pictures_are_measured_if_that_is_asked_for(
+    digits: Dataset, speed: dict[str, float]
+) -> None:
+    speed["flops"] = 1e11
+    assert plan(digits, 60).eval.train_pictures == planning.MEASURED
+    assert plan(digits, 60, given={"eval.train_pictures"}).eval.train_pictures == 0
 
 
 def test_a_named_recipe_keeps_its_network_and_batch(
@@ -143,11 +177,12 @@ def test_photographs_are_changed_more_when_seen_often(
     def changes(seconds: float, **settings: Setting) -> tuple[int, float, float]:
         config = asked_config(None, folder, None, {"size": 16, **settings}, for_budget=True)
         dataset = open_dataset(open_source(folder), config.data, 1, lambda items, *_: iter(items))
-        data = plan(dataset, seconds, config).data
+        data = plan(dataset, seconds, config, gathered(settings)).data
         return data.shift_pixels, data.zoom, data.light
 
     assert changes(60) == (4, 0.3, 0.2)
     assert changes(60, zoom=0.1) == (2, 0.1, 0.0), "what was asked for stays"
+    assert changes(60, zoom=0.0) == (2, 0.0, 0.0), "also where it is what a plan begins with"
 
 
 @pytest.mark.parametrize(

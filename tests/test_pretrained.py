@@ -21,16 +21,19 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
 from nunbit.bundle import Classifier
+from nunbit.config import ModelConfig, RunConfig
 from nunbit.data.decode import decode
 from nunbit.data.pictures import Pictures
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
 from nunbit.modelfile import load_classifier
+from nunbit.models import catalog
 from nunbit.models import pretrained as pretrained_module
 from nunbit.models.catalog import find_entry
 from nunbit.models.head import reset_head
 from nunbit.models.pretrained import LITE0, LITE0_PACKAGE, Weights, current_names, installed_weights
+from nunbit.start import preprocess_of
 from nunbit.zoo import load_pretrained
 
 TINY = "timm:test_resnet"  # a real network of timm's with half a million parameters
@@ -180,6 +183,19 @@ def test_a_file_of_torchvision_is_known_by_its_hash() -> None:
     ]
     assert [entry.tag for entry in found] == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
     assert [entry.preprocess.resize_to for entry in found] == [256, 232]
+
+
+def test_the_file_decides_how_a_run_shows_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "resnet50.pth").write_bytes(b"a file of torchvision's")
+    hashed = hashlib.sha256(b"a file of torchvision's").hexdigest()
+    monkeypatch.setattr(catalog, "_hash_in", lambda url: hashed[:8] if "0676ba61" in url else "")
+    for weights, side in ((str(tmp_path / "resnet50.pth"), 256), ("pretrained", 232)):
+        config = RunConfig(model=ModelConfig(name="torchvision:resnet50", weights=weights))
+        found = preprocess_of(config)
+        assert found is not None
+        assert found.resize_to == side
 
 
 @pytest.mark.parametrize(

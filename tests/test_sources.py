@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import shutil
+import stat
 import tarfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,17 +18,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import nunbit
 from conftest import noisy_picture, write_classes
-from nunbit.config import DataConfig
+from nunbit.config import DataConfig, RunConfig
 from nunbit.data import download, named
 from nunbit.data.cifar import TEST_BATCHES, TRAIN_BATCHES
+from nunbit.data.idx import read_idx
 from nunbit.data.pictures import Source
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError, UsageError
+
+
+def png() -> bytes:
+    stream = io.BytesIO()
+    noisy_picture((90, 90, 90), 1, (8, 8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+PNG = png()
 
 
 def opened(spec: object, **settings: object) -> Dataset:
@@ -100,7 +113,25 @@ def test_hidden_files_and_links_in_a_circle_are_passed_over(colours: Path) -> No
     (colours / "red" / "loop").symlink_to(colours)
     source = open_source(str(colours))
     assert len(source.parts["all"]) == 60
-    assert source.ignored == ("red/notes.txt",)
+    assert source.ignored == ("red/loop", "red/notes.txt"), "neither is passed over in silence"
+
+
+def test_pictures_of_no_class_are_named(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], quick: RunConfig
+) -> None:
+    for name in ("a.png", "b.PNG"):
+        shutil.copy(colours / "red/000.png", colours / name)
+    (colours / "README.md").write_text("about the pictures")
+    assert open_source(str(colours)).ignored == ("a.png", "b.PNG")
+    settings = {"data.size": 16, "train.epochs": 1}
+    nunbit.train(quick.override(settings), data=colours, run_dir=tmp_path / "run")
+    assert "ignored 2 files" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_names_that_browsers_give_to_jpegs_are_pictures(colours: Path) -> None:
+    Image.open(colours / "red/000.png").save(colours / "red/saved.jfif", "JPEG")
+    assert "red/saved.jfif" in open_source(str(colours)).parts["all"].names
+    assert sizes(opened(colours, size=16)) == (43, 6, 12)
 
 
 def test_capital_suffixes_count(colours: Path) -> None:
@@ -206,6 +237,45 @@ def test_training_copies_of_a_given_test_split_are_left_out(tmp_path: Path) -> N
     assert sizes(data) == (24, 0, 12)
     assert data.leaks == 1
     assert "train/red/copy.png" not in data.train.names
+
+
+def test_validation_is_not_taken_from_what_the_test_split_holds(tmp_path: Path) -> None:
+    """It chooses the epoch and when to decline, so it must not choose by test pictures."""
+    write_classes(tmp_path / "d" / "train", 20)
+    for path in sorted((tmp_path / "d/train").rglob("*.png"))[::2]:
+        target = tmp_path / "d/test" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    data = opened(tmp_path / "d", val_fraction=0.3)
+    assert data.val is not None
+    assert data.leaks == 30
+    assert sizes(data) == (21, 9, 30)
+    assert not set(data.test.digests) & {*data.train.digests, *data.val.digests}
+
+
+def test_splits_without_classes_are_no_classes(tmp_path: Path, colours: Path) -> None:
+    for part, name in (("train", "red"), ("test", "blue")):
+        shutil.copytree(colours / name, tmp_path / "flat" / part)
+    with pytest.raises(DataError, match=r"test, train hold no folders; put each class in a folder"):
+        open_source(str(tmp_path / "flat"))
+
+
+def test_a_class_name_that_no_model_file_could_hold_is_refused_before_the_training(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.csv").write_text(f"path,label\na.png,cat\nb.png,{'x' * 256}\n")
+    with pytest.raises(DataError, match=r"1 to 255 characters; found 'xxx"):
+        open_source(str(tmp_path / "t.csv"))
+
+
+def test_of_many_classes_an_error_names_a_few(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.png,class-{i}\n" for i in range(500))
+    (tmp_path / "t.csv").write_text("path,label\n" + rows)
+    for i in range(500):
+        (tmp_path / f"{i}.png").write_bytes(PNG)
+    with pytest.raises(DataError, match=r"'class-0' has 1, .* and 495 more") as caught:
+        opened(tmp_path / "t.csv", size=8)
+    assert len(str(caught.value)) < 200
 
 
 def test_a_split_that_is_all_of_another_is_refused(tmp_path: Path) -> None:
@@ -334,6 +404,36 @@ def test_mnist_as_torchvision_lays_it_out(tmp_path: Path, monkeypatch: pytest.Mo
         opened("mnist")
 
 
+@pytest.mark.parametrize("length", [4, 6, 9, 14])
+def test_an_idx_file_may_end_inside_its_header(length: int, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(mnist_files()["train-images-idx3-ubyte"][:length])
+    with pytest.raises(DataError, match="cut off"):
+        read_idx(tmp_path / "f")
+
+
+@pytest.mark.parametrize(("data", "layout"), [("ml/sets", "MNIST/raw"), ("", "mnist")])
+def test_files_that_are_there_are_not_downloaded(
+    data: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NUNBIT_DATA may lie below NUNBIT_CACHE, and the cache may hold another layout."""
+    monkeypatch.setenv("NUNBIT_CACHE", str(tmp_path / "ml"))
+    folder = tmp_path / (data or "ml") / layout
+    folder.mkdir(parents=True)
+    if data:
+        monkeypatch.setenv("NUNBIT_DATA", str(tmp_path / data))
+    for name, content in mnist_files().items():
+        (folder / name).write_bytes(content)
+    assert sizes(opened("mnist", val_fraction=0)) == (60, 0, 20)
+
+
+def test_an_empty_name_of_the_cache_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUNBIT_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert download.cache_folder() == tmp_path / "xdg" / "nunbit"
+
+
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder that a server on this machine hands out, and its address."""
@@ -382,6 +482,29 @@ def test_a_download_that_is_not_the_published_file_leaves_nothing(
     with pytest.raises(MissingInputError, match="cannot download"):
         download.download(download.Remote(f"{url}none.gz", "00", 2), tmp_path / "c")
     assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_a_download_is_a_file_like_any_other_and_sweeps_what_was_killed(
+    web: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, url = web
+    (root / "a.gz").write_bytes(b"abc")
+    folder = tmp_path / "c"
+    folder.mkdir()
+    old, living, other = (folder / f".{name}.tmp" for name in ("a.gz.1", "a.gz.2", "b.gz.1"))
+    for path in (old, living, other):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    os.utime(other, (0, 0))
+    monkeypatch.delenv("NUNBIT_OFFLINE")
+    remote = download.Remote(f"{url}a.gz", hashlib.md5(b"abc").hexdigest(), 100)
+    before = os.umask(0o022)
+    try:
+        found = download.download(remote, folder)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(found.stat().st_mode) == 0o644, "others may read a shared cache"
+    assert {path.name for path in folder.iterdir()} == {"a.gz", living.name, other.name}
 
 
 def cifar_batches(folder: Path) -> None:
@@ -519,6 +642,41 @@ def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         opened(folder)
     one_file = opened(folder / "train.parquet", val_fraction=0)
     assert sizes(one_file) == (40, 0, 10)
+
+
+def test_cifar10_that_was_saved_again_keeps_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    (tmp_path / "cifar10").mkdir()
+    for part, n in (("train", 50), ("test", 20)):
+        blobs = [{"bytes": PNG, "path": ""}] * n
+        table = pa.table({"img": blobs, "label": [i % 10 for i in range(n)]})
+        pq.write_table(table, tmp_path / "cifar10" / f"{part}.parquet")
+    monkeypatch.setenv("NUNBIT_DATA", str(tmp_path))
+    assert open_source("cifar10").class_names == named.CIFAR10_CLASSES
+    birds = open_source("birds")
+    assert birds.class_names == ("airplane", "bird")
+    assert [len(birds.parts[part]) for part in ("train", "test")] == [10, 4]
+    for part in ("train", "test"):
+        table = pa.table({"img": [{"bytes": PNG, "path": ""}] * 4, "label": ["a", "b", "a", "b"]})
+        pq.write_table(table, tmp_path / "cifar10" / f"{part}.parquet")
+    with pytest.raises(DataError, match="does not hold cifar10; its classes are a, b"):
+        open_source("birds")
+
+
+def test_labels_of_no_letters_are_no_classes(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {"img": [{"bytes": PNG, "path": ""}] * 6, "label": ["a", "", "a", "", "a", ""]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="1 to 255 characters; found ''"):
+        open_source(str(tmp_path / "t.parquet"))
 
 
 def test_parquet_is_read_a_row_group_at_a_time(tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
-from nunbit.storage import atomic_write, free_folder, load_tensors, make_folder, save_tensors
+from nunbit.storage import (
+    atomic_write,
+    claim_folder,
+    free_folder,
+    load_tensors,
+    make_folder,
+    save_tensors,
+)
 
 TENSORS = {
     "weight": torch.arange(6.0).view(2, 3),
@@ -125,3 +132,15 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(tmp_path: Path
         make_folder(tmp_path / "file" / "run")
     make_folder(tmp_path / "새 폴더 🌼" / "run")
     assert list((tmp_path / "새 폴더 🌼" / "run").iterdir()) == []
+
+
+def test_a_folder_is_claimed_by_one_only(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    assert claim_folder(tmp_path / "given") == tmp_path / "given", "empty, as it was asked for"
+    (tmp_path / "given" / "report.html").touch()
+    assert claim_folder(tmp_path / "given") == tmp_path / "given-2"
+    (tmp_path / "given-2" / "report.html").touch()
+    assert claim_folder(tmp_path / "given") == tmp_path / "given-3"
+    assert claim_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    with pytest.raises(CannotCreateError, match="cannot write into"):
+        claim_folder(tmp_path / "given" / "report.html" / "below")

@@ -73,7 +73,7 @@ def train(
     display = Display(quiet=quiet)
     read: Read = read_dataset
     if seconds is not None:
-        config, read = planned(config, seconds, display)
+        config, read = planned(config, seconds, display, gathered(settings))
     return train_run(config, folder, display, write_report, read, tensorboard=tensorboard)
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from nunbit.language import tr
 
+MOST_NAMED = 5  # classes, files, ... in one line
+MOST_ALLOWED = 50  # words; more than any list of settings has
+
 
 class ExplainedError(Exception):
     """An error that says what is wrong in one line, in the user's language.
@@ -81,6 +84,13 @@ class DivergedStepError(DivergedError):
     """The same, found by an update: the batch is known."""
 
 
+def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
+    """Return names with commas; of many the first ones, and how many there are beside them."""
+    every = list(names)
+    more = tr(" and {count} more", count=len(every) - most) if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return the half sentence that names the nearest allowed word, or all of them.
 
@@ -92,4 +102,4 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
     if near:
         return tr("did you mean '{near}'?", near=near[0])
-    return tr("allowed: {words}", words=", ".join(words))
+    return tr("allowed: {words}", words=listed(words, MOST_ALLOWED))

@@ -10,7 +10,7 @@ Shapes: N pictures, F features, C channels of a stage.
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,9 +84,9 @@ class _Known:
         return Seen(features, tuple(stages))
 
 
-def count_known(source: FeatureSource) -> int:
-    """Return how many pictures have features in the cache, of whatever data."""
-    return len(_load(source.file()).rows)
+def known_digests(source: FeatureSource) -> Collection[str]:
+    """Return the digests of the pictures whose features are in the cache, of whatever data."""
+    return _load(source.file()).rows.keys()
 
 
 def features_of(

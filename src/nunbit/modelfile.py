@@ -1,7 +1,6 @@
 """From a model file to a classifier: nothing in it is believed before it is checked."""
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,16 @@ from torch import Tensor, nn
 
 from nunbit.bundle import DECIDING_VERSION, FORMAT_VERSION, MODEL_FILE, Classifier
 from nunbit.config import ModelConfig
+from nunbit.data.pictures import require_class_names
 from nunbit.data.preprocess import Preprocess
 from nunbit.decision import read_decision
-from nunbit.errors import DataError, MissingInputError, NunbitError
-from nunbit.language import tr
+from nunbit.errors import DataError, MissingInputError
 from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
 from nunbit.outliers import PREFIX
 from nunbit.storage import load_tensors
 from nunbit.values import path_of
 
-MAX_CLASSES = 100_000
-MAX_NAME = 255  # characters, as in names of folders
 SPARE_NUMBERS = 1_000_000  # buffers that are not stored with the weights
 
 
@@ -58,6 +55,7 @@ def load_classifier(run: Path | str) -> Classifier:
         require_class_names(card["class_names"], DataError)
         if not all(isinstance(card.get(key), dict | None) for key in ("config", "data")):
             raise DataError("config and data are no objects")
+        _require_metrics(card.get("metrics"))
         module = _restored(card, preprocess, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error)[:300]  # what a stranger wrote may be long
@@ -67,26 +65,13 @@ def load_classifier(run: Path | str) -> Classifier:
     return Classifier(module, card["class_names"], preprocess, card, decision=decision)
 
 
-def require_class_names(names: Any, kind: type[NunbitError]) -> None:
-    """Refuse what is not a list of different names.
-
-    Raises:
-        NunbitError: of the given kind, with what is allowed.
-    """
-    is_list = isinstance(names, list | tuple) and 0 < len(names) <= MAX_CLASSES
-    if not is_list or not all(isinstance(n, str) and 0 < len(n) <= MAX_NAME for n in names):
-        raise kind(
-            tr(
-                "class names are 1 to {max_classes:,} texts of up to {max_name} characters",
-                max_classes=MAX_CLASSES,
-                max_name=MAX_NAME,
-            )
-        )
-    twice, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise kind(
-            tr("two classes are named '{twice}'; class names are all different", twice=twice)
-        )
+def _require_metrics(metrics: object) -> None:
+    """Refuse what does not say how many pictures each split had; `evaluate` asks for it."""
+    parts = list(metrics.values()) if isinstance(metrics, dict) else [metrics]
+    if metrics is not None and not all(
+        isinstance(part, dict) and type(part.get("n")) is int for part in parts
+    ):
+        raise DataError("the metrics are not understood")
 
 
 def _restored(
@@ -100,9 +85,11 @@ def _restored(
         )
     # Twice: weights that layers share are stored once a name but registered at each.
     most = 2 * sum(tensor.numel() for tensor in tensors.values()) + SPARE_NUMBERS
+    # Older files may name the tag of the weights that the training began with.
+    name = model.name.partition(".")[0] if ":" in model.name else model.name
     with torch.random.fork_rng(devices=[]), limited_size(most):  # its random weights are replaced
         module = build_model(
-            model.name,
+            name,
             num_classes=classes,
             in_channels=preprocess.channels,
             image_size=(preprocess.height, preprocess.width),

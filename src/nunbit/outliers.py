@@ -13,6 +13,7 @@ Shapes: N pictures, C channels of a stage, R axes.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -142,7 +143,7 @@ def read_familiar(card: Mapping[str, object], tensors: Mapping[str, Tensor]) -> 
         raise ValueError(tr("the distances are not understood"))
     assert isinstance(scales, list)
     numbers = [card["limit"], card["acceptance"], *scales]
-    if not all(type(x) in (int, float) and 0 < x < math.inf for x in numbers):
+    if not all(type(x) in (int, float) and 0 < x < sys.float_info.max for x in numbers):
         raise ValueError(tr("the distances are no positive numbers"))
     names = {f"{PREFIX}{i}/{name}" for i in range(len(scales)) for name in FIELDS}
     if names != set(tensors):

@@ -11,7 +11,7 @@ whose network costs six times as much a picture and sees five times as many.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,7 +21,7 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.named import NAMED
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
-from nunbit.evaluation import eval_mode
+from nunbit.evaluation import COUNTS, eval_mode
 from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
@@ -75,9 +75,13 @@ class Candidate:
             dataset: its test pictures, and some of the training's, are measured at the end.
             budget_seconds: for updates, measuring and the report.
         """
-        measured = len(dataset.test) + min(self.config.eval.train_pictures, len(dataset.train))
+        settings, train = self.config.eval, len(dataset.train)
+        views = COUNTS[settings.views] if settings.views != "one" else 0  # beside the plain pass
+        measured = (1 + views) * len(dataset.test) + min(settings.train_pictures or train, train)
         forward = FORWARD_COST * self.full_seconds
-        return (budget_seconds - REPORT_SECONDS - measured * forward) / self.seconds
+        validated = len(dataset.val) / train if dataset.val else 0.0  # for each that is trained on
+        left = budget_seconds - REPORT_SECONDS - measured * forward
+        return left / (self.seconds + validated * forward)
 
 
 def budget_config(source: str) -> RunConfig:
@@ -112,19 +116,23 @@ def refuse_chosen(config: RunConfig, names: Iterable[str]) -> None:
             raise UsageError("'{name}' follows from the budget: leave one of them out", name=name)
 
 
-def planned(config: RunConfig, seconds: float, display: Display) -> tuple[RunConfig, Read]:
+def planned(
+    config: RunConfig, seconds: float, display: Display, given: Collection[str] = ()
+) -> tuple[RunConfig, Read]:
     """Return settings for a budget, and what hands the pictures on that were read for them.
 
     Args:
         config: from `budget_config`, or of a recipe whose length is to be chosen.
         seconds: for everything from here to the report.
         display: where progress goes.
+        given: dotted names of settings that were asked for; they stay.
     """
     deadline = time.perf_counter() + seconds
     runtime = choose_runtime(config.train)
     with stop_requests() as stop:
         dataset = read_dataset(config, runtime, display, stop)
-    return plan_training(config, dataset, runtime, deadline, display.say), lambda *_: dataset
+    planned = plan_training(config, dataset, runtime, deadline, display.say, given)
+    return planned, lambda *_: dataset
 
 
 def plan_training(
@@ -133,6 +141,7 @@ def plan_training(
     runtime: Runtime,
     deadline: float,
     say: Callable[[str], None],
+    given: Collection[str] = (),
 ) -> RunConfig:
     """Return settings that use the time until `deadline` best, and say which.
 
@@ -144,11 +153,12 @@ def plan_training(
         runtime: the device and threads.
         deadline: when all must be done, on the clock of `time.perf_counter`.
         say: prints one line.
+        given: dotted names of settings that were asked for; they stay.
 
     Raises:
         UsageError: the time is too short for one update.
     """
-    if not config.eval.train_pictures:
+    if not config.eval.train_pictures and "eval.train_pictures" not in given:
         config = config.override({"eval.train_pictures": MEASURED})
     if is_width_open(config):
         candidate = _choose(config, dataset, runtime, deadline)
@@ -165,7 +175,7 @@ def plan_training(
             "the budget leaves {left:.0f} s, which is too little to train; give a longer one",
             left=max(0.0, left),
         )
-    chosen = _with_length(candidate, math.ceil(steps / loader.steps_per_epoch), steps)
+    chosen = _with_length(candidate, math.ceil(steps / loader.steps_per_epoch), steps, given)
     say(_describe(chosen, steps / loader.steps_per_epoch, per_update, candidate.seconds))
     return chosen
 
@@ -191,13 +201,15 @@ def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: flo
     )
 
 
-def _with_length(candidate: Candidate, epochs: int, steps: int) -> RunConfig:
+def _with_length(
+    candidate: Candidate, epochs: int, steps: int, given: Collection[str]
+) -> RunConfig:
     """Return a candidate's settings for so many updates."""
     config, precision = candidate.config, candidate.runtime.precision
     train = replace(config.train, epochs=epochs, max_steps=steps, precision=precision)
     data = config.data
-    # Other values than the plan's own were asked for.
     is_own = (data.shift_pixels, data.zoom, data.light) == (SHIFT_PIXELS, 0.0, 0.0)
+    is_own = is_own and not PHOTOGRAPHS.keys() & set(given)
     is_folder = config.recipe == RECIPE and data.source not in NAMED
     changes = PHOTOGRAPHS if is_own and is_folder and epochs >= MANY_EPOCHS else {}
     return replace(config, train=train).override(changes)

@@ -9,7 +9,7 @@ from nunbit.data.pictures import Track
 from nunbit.data.sources import open_source
 from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
 from nunbit.errors import UsageError
-from nunbit.language import tr
+from nunbit.language import tr, trn
 from nunbit.progress import Display
 from nunbit.runtime import Runtime
 from nunbit.signals import StopRequest
@@ -44,9 +44,11 @@ def read_dataset(
     if source.ignored:
         first = source.ignored[0]
         display.say(
-            tr(
-                "ignored {count} files that are no pictures by name: {first}, ...",
-                count=len(source.ignored),
+            trn(
+                "ignored {first}, which is no picture by its name or in no class",
+                "ignored {count} files that are no pictures by their names or in no class: "
+                "{first}, ...",
+                len(source.ignored),
                 first=first,
             )
         )

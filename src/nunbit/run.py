@@ -331,7 +331,11 @@ def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:
     return {
         **({"pretrained": origin} if origin else {}),
         "recipe": config.recipe,
-        "model": {"name": config.model.name, "args": dict(config.model.args)},
+        # Without the tag of weights that the settings may name: they are in this file.
+        "model": {
+            "name": origin["name"] if origin else config.model.name,
+            "args": dict(config.model.args),
+        },
         "metrics": {
             part: {"split": part, "n": m.n, "accuracy": m.accuracy, "ci95": list(m.ci95)}
             for part, m in (("train", train), ("test", test))

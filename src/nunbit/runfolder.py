@@ -16,7 +16,7 @@ from nunbit.data.splits import Dataset
 from nunbit.errors import DataError, StorageError
 from nunbit.language import tr
 from nunbit.progress import Display
-from nunbit.storage import atomic_write
+from nunbit.storage import atomic_write, csv_line
 from nunbit.training.loop import EpochResult
 
 RUNS = Path("runs")
@@ -64,11 +64,11 @@ def write_predictions(run_dir: Path, dataset: Dataset, test_logits_NK: Tensor) -
     """Write what the finished model says of every test picture, as CSV."""
     sure_N, predicted_N = test_logits_NK.softmax(1).max(1)
     classes = dataset.class_names
-    lines = [_line(("picture", "label", "predicted", "probability"))]
+    lines = [csv_line(("picture", "label", "predicted", "probability"))]
     labels, test = dataset.test.labels.tolist(), dataset.test
     for row in zip(test.names, labels, predicted_N.tolist(), sure_N.tolist(), strict=True):
         name, label, predicted, sure = row
-        lines.append(_line((name, classes[label], classes[predicted], f"{sure:.4f}")))
+        lines.append(csv_line((name, classes[label], classes[predicted], f"{sure:.4f}")))
     atomic_write(run_dir / PREDICTIONS_FILE, "".join(lines).encode())
 
 
@@ -139,22 +139,15 @@ def _rows(table: str) -> dict[str, tuple[str, ...]]:
     return {row[0]: tuple(row[1:]) for row in csv.reader(io.StringIO(table, newline=""))}
 
 
-def _line(row: Sequence[str]) -> str:
-    r"""Return a row as CSV. A name may hold \r, which csv quotes only where lines end in it."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerow(row)
-    return text.getvalue().removesuffix("\r\n") + "\n"
-
-
 def _split_table(dataset: Dataset) -> str:
     """Return which picture is in which split, with its digest, as CSV."""
-    lines = [_line(("picture", "label", "split", "digest"))]
+    lines = [csv_line(("picture", "label", "split", "digest"))]
     for part in ("train", "val", "test"):
         pictures = getattr(dataset, part)
         if pictures is not None:
             labels = (dataset.class_names[i] for i in pictures.labels.tolist())
             for name, label, digest in zip(pictures.names, labels, pictures.digests, strict=True):
-                lines.append(_line((name, label, part, digest)))
+                lines.append(csv_line((name, label, part, digest)))
     return "".join(lines)
 
 

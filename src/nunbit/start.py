@@ -1,5 +1,8 @@
 """Where a training begins: the network, its first weights, and its first last layer."""
 
+import functools
+import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +23,7 @@ from nunbit.language import tr
 from nunbit.models.base import Network
 from nunbit.models.catalog import find_entry
 from nunbit.models.freeze import freeze
-from nunbit.models.head import reset_head
+from nunbit.models.head import coolable_head, linear_head, reset_head
 from nunbit.models.init import initialize
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
@@ -65,18 +68,39 @@ def preprocess_of(config: RunConfig) -> Preprocess | None:
     same part of the picture.
 
     Raises:
-        UsageError: a network without pretrained weights, or grey pictures for colour weights.
+        UsageError: a network without pretrained weights, or pictures that these do not take.
     """
     if not config.model.weights:
         return None
-    own = find_entry(config.model.name).preprocess
-    if config.data.channels not in (0, own.channels):
-        raise UsageError(
-            "data.channels is {channels}; the weights take {own}",
-            channels=config.data.channels,
-            own=own.channels,
-        )
+    own = find_entry(config.model.name, _hash_of(config.model.weights)).preprocess
+    for name, asked, plain, taken in (
+        ("channels", config.data.channels, 0, own.channels),
+        ("resize", config.data.resize, "crop", own.resize),
+        ("normalize", config.data.normalize, "train", tr("their own mean and std")),
+    ):
+        if asked not in (plain, taken):
+            raise UsageError(
+                "data.{name} is {asked}; the weights take {taken}",
+                name=name,
+                asked=asked,
+                taken=taken,
+            )
     return own.resized(config.data.size) if config.data.size else own
+
+
+def _hash_of(weights: str) -> str:
+    """Return the sha256 of a weights file, by which a zoo may know it; "" where there is none."""
+    try:
+        stat = os.stat(weights)
+        return _file_hash(weights, stat.st_size, stat.st_mtime_ns)
+    except OSError:  # reading it says what is wrong; or the word `pretrained`
+        return ""
+
+
+@functools.lru_cache(maxsize=8)
+def _file_hash(path: str, _size: int, _mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(config: RunConfig) -> Pretrained:
@@ -117,6 +141,8 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
             )
         if settings.init != "own":
             initialize(model, settings.init)
+    if config.eval.max_error:
+        coolable_head(model)  # refused before the training, not after it
     if settings.freeze:
         freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
     if config.data.small_size:
@@ -183,8 +209,13 @@ def machine_of(config: RunConfig, say: Callable[[str], None]) -> Runtime:
 
 
 def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) -> HeadStart:
-    """Fit the last layer on features of the training pictures and put it into the network."""
+    """Fit the last layer on features of the training pictures and put it into the network.
+
+    Raises:
+        UsageError: its last layer is no linear layer with a bias.
+    """
     began = time.perf_counter()
+    linear_head(start.model)  # refused before all features are computed
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     parts = {name: pictures for name, pictures in splits.items() if pictures is not None}
     origin = start.origin or {"name": "", "sha256": ""}

@@ -4,13 +4,15 @@
 sees a flipped byte in the weights; so nunbit serialises to memory, hashes, and writes through here.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,13 @@ def _explain(path: Path, size: int, error: OSError) -> str:
     return tr("cannot write {path}: {strerror}", path=path, strerror=error.strerror or error)
 
 
+def csv_line(row: Sequence[str]) -> str:
+    r"""Return a row as CSV. A name may hold \r, which csv quotes only where lines end in it."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
 def create_folder(path: Path) -> None:
     """Create a folder with its parents, if it is not there.
 
@@ -137,6 +146,27 @@ def free_folder(out: Path | None, default: Path) -> Path:
             "{folder} exists and is not empty; choose another --out", folder=folder
         )
     return folder
+
+
+def claim_folder(folder: Path) -> Path:
+    """Create the folder that `free_folder` found, or the next one if another process was first.
+
+    Raises:
+        CannotCreateError: it cannot be created.
+    """
+    create_folder(folder.parent)
+    claimed, number = folder, 1
+    while True:
+        try:
+            claimed.mkdir()
+            return claimed
+        except FileExistsError:
+            if claimed.is_dir() and not any(claimed.iterdir()):
+                return claimed
+            number += 1
+            claimed = folder.with_name(f"{folder.name}-{number}")
+        except OSError as error:
+            raise _unwritable(claimed, error) from error
 
 
 def digest(tensors: Mapping[str, Tensor], metadata: str) -> str:
@@ -219,4 +249,4 @@ def _kind(data: bytes) -> str:
     )
     if not data:
         return tr("it is empty")
-    return next((hint for start, hint in starts if data.startswith(start)), "unreadable")
+    return next((hint for start, hint in starts if data.startswith(start)), tr("unreadable"))

@@ -27,7 +27,7 @@ from nunbit.language import tr
 DECODE_VERSION = 1
 # What is not listed is not tried: Pillow opens 43 formats, EPS by starting Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
 # Pictures too, but of formats that are not read: named as unreadable rather than passed over.
 FOREIGN_SUFFIXES = frozenset({".tif", ".tiff", ".heic", ".heif", ".avif"})
 MAX_PIXELS = 50_000_000  # a 48-megapixel telephone picture passes

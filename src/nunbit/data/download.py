@@ -2,11 +2,15 @@
 
 import hashlib
 import os
+import secrets
+import shutil
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -18,6 +22,7 @@ from nunbit.language import tr
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
+ABANDONED_SECONDS = 600  # without a byte; a download that lives gives up after `TIMEOUT_SECONDS`
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ def is_offline() -> bool:
 
 def cache_folder() -> Path:
     """Return where downloads are kept: NUNBIT_CACHE, or nunbit in the user's cache folder."""
-    if "NUNBIT_CACHE" in os.environ:
-        return Path(os.environ["NUNBIT_CACHE"])
+    if folder := os.environ.get("NUNBIT_CACHE"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "nunbit"
 
@@ -69,8 +74,9 @@ def download(remote: Remote, folder: Path, track: Track = untracked) -> Path:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            partial = Path(file.name)
+        _remove_abandoned(folder, remote.name)
+        partial = folder / f".{remote.name}.{secrets.token_hex(4)}.tmp"
+        with partial.open("xb") as file:  # with the permissions of any other file
             try:
                 found = _copy(remote, file, track)
                 if found != remote.md5:
@@ -95,6 +101,14 @@ def download(remote: Remote, folder: Path, track: Track = untracked) -> Path:
             "cannot write {target}: {strerror}", target=target, strerror=error.strerror or error
         ) from error
     return target
+
+
+def _remove_abandoned(folder: Path, name: str) -> None:
+    """Remove what downloads and unpackings that were killed have left of a file or folder."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        with suppress(OSError):  # another process was faster
+            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _copy(remote: Remote, file: IO[bytes], track: Track) -> str:
@@ -132,7 +146,8 @@ def extract(archive: Path, members: Sequence[str], folder: Path) -> None:
         DataError: a member is missing or is no regular file.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    _remove_abandoned(folder.parent, folder.name)
+    with tempfile.TemporaryDirectory(".tmp", f".{folder.name}.", folder.parent) as temporary:
         inside = Path(temporary, folder.name)
         inside.mkdir()
         try:

@@ -9,14 +9,15 @@ import numpy as np
 
 from nunbit.data.decode import FOREIGN_SUFFIXES, SUFFIXES
 from nunbit.data.pictures import Pictures, Source, printable
-from nunbit.errors import DataError, did_you_mean
-from nunbit.language import tr
+from nunbit.errors import DataError, did_you_mean, listed
+from nunbit.language import tr, trn
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip  # a table reads better in columns
+NAMED_AS_PICTURES = SUFFIXES | FOREIGN_SUFFIXES
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "__pycache__")  # left by other programs
 
 
@@ -24,7 +25,8 @@ def open_folder(root: Path) -> Source:
     """Open a folder whose folders are classes, or are splits that hold classes.
 
     Classes are mapped by name over all splits and sorted; hidden folders and files are not
-    classes. Links to folders are not followed, so that a loop cannot hang the search.
+    classes. A class folder may be a link; links to folders inside of one are not followed, so that
+    a loop cannot hang the search, and are named as ignored.
 
     Raises:
         DataError: no pictures, a class that train lacks, or folders that cannot be told apart.
@@ -32,7 +34,7 @@ def open_folder(root: Path) -> Source:
     roles = _roles(root)
     ignored: list[str] = []
     found = {part: _by_class(folder, root, ignored) for part, folder in roles.items()}
-    if not any(found.values()):
+    if not any(paths for classes in found.values() for paths in classes.values()):
         raise DataError(_why_empty(root, ignored))
     class_names = _class_names(found, root)
     index = {name: i for i, name in enumerate(class_names)}
@@ -86,7 +88,8 @@ def _read_rows(table: Path, reader: "csv.DictReader[str]") -> dict[str, list[tup
         raise DataError(
             "{table} has no column {missing}; needed: path,label", table=table, missing=missing
         )
-    for number, row in enumerate(reader, start=2):
+    for row in reader:
+        number = reader.line_num
         path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
         split = (row.get("split") or "").strip().lower()
         if not path or not label:
@@ -116,8 +119,17 @@ def _roles(root: Path) -> dict[str, Path]:
         DataError: splits beside folders that are none, or two folders for one split.
     """
     children = _folders(root)
-    splits = [c for c in children if c.name.lower() in SPLIT_NAMES and _folders(c)]
+    likely = [c for c in children if c.name.lower() in SPLIT_NAMES]
+    splits = [c for c in likely if _folders(c)]
     if not splits:
+        if len(likely) == len(children) > 1:
+            raise DataError(
+                "{root}: {names} hold no folders; put each class in a folder of its own, such as "
+                "{example}",
+                root=root,
+                names=listed(c.name for c in children),
+                example=children[0] / "cat",
+            )
         return {"all": root}
     named, others = (", ".join(c.name for c in group) for group in (
         splits, [c for c in children if c not in splits]
@@ -150,14 +162,19 @@ def picture_files(folder: Path) -> Iterator[Path]:
     Those of formats that are not read are among them, so that they are named as unreadable.
     """
     for path in _files(folder):
-        if path.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES:
+        if path.suffix.lower() in NAMED_AS_PICTURES:
             yield path
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, sorted, and the links to folders, which are not followed."""
     for where, folders, files in os.walk(folder, onerror=_refuse):
         # A folder that is named as a picture is given as one, so that it is found unreadable.
-        odd = [name for name in folders if Path(name).suffix.lower() in SUFFIXES]
+        odd = [
+            name
+            for name in folders
+            if Path(name).suffix.lower() in SUFFIXES or os.path.islink(os.path.join(where, name))
+        ]
         folders[:] = sorted(name for name in folders if not (_is_hidden(name) or name in odd))
         for name in sorted(files + odd):
             if not _is_hidden(name):
@@ -184,11 +201,22 @@ def _by_class(folder: Path, root: Path, ignored: list[str]) -> dict[str, list[Pa
     for child in _folders(folder):
         found = classes.setdefault(printable(child.name), [])
         for path in _files(child):
-            if path.suffix.lower() in SUFFIXES | FOREIGN_SUFFIXES:
+            if path.suffix.lower() in NAMED_AS_PICTURES:
                 found.append(path)
             else:
                 ignored.append(printable(os.path.relpath(path, root)))
+    ignored += [printable(os.path.relpath(path, root)) for path in _of_no_class(folder)]
     return classes
+
+
+def _of_no_class(folder: Path) -> list[Path]:
+    """Return the pictures that lie beside the class folders."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in NAMED_AS_PICTURES
+        and not (_is_hidden(path.name) or os.path.isdir(path))
+    )
 
 
 def _group(pairs: list[tuple[Path, str]]) -> dict[str, list[Path]]:
@@ -208,23 +236,24 @@ def _class_names(found: dict[str, dict[str, list[Path]]], where: Path) -> tuple[
                 "{where}: {part} has classes that train lacks: {foreign}",
                 where=where,
                 part=part,
-                foreign=", ".join(foreign),
+                foreign=listed(foreign),
             )
     return tuple(sorted(training))
 
 
 def _why_empty(root: Path, ignored: list[str]) -> str:
     kinds = ", ".join(sorted(SUFFIXES))
-    if any(path.suffix.lower() in SUFFIXES for path in root.iterdir()):
+    if _of_no_class(root):
         return tr(
             "{root}: pictures lie in the folder itself; put each class in a folder of its own",
             root=root,
         )
     if ignored:
-        return tr(
+        return trn(
+            "{root}: a file but no picture ({kinds}): {ignored}",
             "{root}: {count} files but no pictures ({kinds}); first: {ignored}",
+            len(ignored),
             root=root,
-            count=len(ignored),
             kinds=kinds,
             ignored=ignored[0],
         )

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ def read_idx(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
             "{path} has {axes} axes; allowed: 1 to {most}", path=path, axes=data[3], most=MOST_AXES
         )
     header = 4 + 4 * data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data[4:header], dtype=">u4"))
-    if len(shape) != data[3] or len(data) != header + math.prod(shape):
+    shape = struct.unpack(f">{data[3]}I", data[4:header].ljust(4 * data[3], b"\0"))
+    if len(data) < header or len(data) != header + math.prod(shape):
         raise DataError(
             "{path} is cut off or too long for its header {shape}", path=path, shape=shape
         )

@@ -13,7 +13,7 @@ from nunbit.data.download import Remote, cache_folder, download, extract
 from nunbit.data.idx import read_idx
 from nunbit.data.parquet import open_parquet
 from nunbit.data.pictures import Pictures, Source, Track, untracked
-from nunbit.errors import DataError, MissingInputError
+from nunbit.errors import DataError, MissingInputError, listed
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -113,7 +113,16 @@ def open_cifar10(track: Track = untracked) -> Source:
             raise DataError(
                 "{found} has neither parquet files nor cifar-10-batches-py", found=found
             )
-        return replace(open_parquet(found), spec="cifar10", is_published=True)
+        source = open_parquet(found)
+        # A table that was saved again has only the numbers of the classes.
+        names = CIFAR10_CLASSES if source.class_names == DIGIT_CLASSES else source.class_names
+        if sorted(names) != list(CIFAR10_CLASSES):
+            raise DataError(
+                "{found} does not hold cifar10; its classes are {names}",
+                found=found,
+                names=listed(names),
+            )
+        return replace(source, spec="cifar10", class_names=names, is_published=True)
     parts = {"train": read_batches(found, TRAIN_BATCHES), "test": read_batches(found, TEST_BATCHES)}
     return _from_arrays("cifar10", CIFAR10_CLASSES, parts)
 
@@ -148,12 +157,13 @@ def _open_idx(
 ) -> Source:
     first = IDX_FILES["train"][0]
     found = _find(*(f"{layout}/{first}{suffix}" for layout in layouts for suffix in ("", ".gz")))
-    folder = found.parent if found else None
-    if folder is None or folder.is_relative_to(cache_folder()):  # finish an interrupted download
-        folder = cache_folder() / layouts[0]
+    downloads = cache_folder() / layouts[0]
+    folder = found.parent if found else downloads
+    if folder == downloads:  # perhaps one that was interrupted
         for file in (file for pair in IDX_FILES.values() for file in pair):
             url = f"{remote['base']}{file}.gz"
-            download(Remote(url, remote[file], MAX_IDX_GZ_BYTES), folder, track)
+            if not (folder / file).exists():
+                download(Remote(url, remote[file], MAX_IDX_GZ_BYTES), folder, track)
     parts = {}
     for part, (images, labels) in IDX_FILES.items():
         pixels, numbers = (read_idx(_plain_or_gz(folder / file)) for file in (images, labels))

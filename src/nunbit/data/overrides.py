@@ -14,6 +14,7 @@ import numpy as np
 
 from nunbit.data.pictures import Pictures, Source
 from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
+from nunbit.storage import csv_line
 
 Action = Literal["drop", "relabel"]
 COLUMNS = ("path", "action", "label", "reason")
@@ -45,9 +46,9 @@ def apply_overrides(source: Source, table: Path) -> Source:
         raise UsageError(
             "data.overrides is for your own pictures; {spec} is published", spec=source.spec
         )
-    rows = read_overrides(table)
+    rows = _read_rows(table)
     known = {name for part in source.parts.values() for name in part.names}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         where = f"{table}, line {line}"
         if row.path not in known:
             raise DataError(
@@ -61,7 +62,7 @@ def apply_overrides(source: Source, table: Path) -> Source:
             raise DataError(
                 "{where}: no class '{label}'; {hint}", where=where, label=row.label, hint=hint
             )
-    chosen = {row.path: row for row in rows}
+    chosen = {row.path: row for _, row in rows}
     parts = {name: _corrected(p, chosen, source.class_names) for name, p in source.parts.items()}
     return replace(source, parts=parts)
 
@@ -73,9 +74,14 @@ def read_overrides(table: Path) -> list[Override]:
         MissingInputError: no such table.
         DataError: not CSV, a missing column, an unknown action, or a picture that is named twice.
     """
+    return [row for _, row in _read_rows(table)]
+
+
+def _read_rows(table: Path) -> list[tuple[int, Override]]:
+    """Return the rows of a table with the line of the file in which each ends."""
     try:
         reader = csv.DictReader(io.StringIO(_read(table).decode("utf-8-sig"), newline=""))
-        lines = list(reader)
+        lines = [(reader.line_num, line) for line in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             "{table} is not a CSV file in UTF-8: {error}", table=table, error=error
@@ -88,8 +94,8 @@ def read_overrides(table: Path) -> list[Override]:
             missing=missing,
             columns=",".join(COLUMNS[:3]),
         )
-    rows: dict[str, Override] = {}
-    for number, line in enumerate(lines, start=2):
+    rows: dict[str, tuple[int, Override]] = {}
+    for number, line in lines:
         path, action, label, reason = ((line.get(name) or "").strip() for name in COLUMNS)
         where = f"{table}, line {number}"
         if action not in get_args(Action):
@@ -105,17 +111,15 @@ def read_overrides(table: Path) -> list[Override]:
                 where=where,
                 path=path,
             )
-        rows[path] = Override(path, "drop" if action == "drop" else "relabel", label, reason)
+        row = Override(path, "drop" if action == "drop" else "relabel", label, reason)
+        rows[path] = number, row
     return list(rows.values())
 
 
 def write_overrides(rows: list[Override]) -> str:
     """Return the text of a table that `read_overrides` reads."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((row.path, row.action, row.label, row.reason) for row in rows)
-    return text.getvalue()
+    lines = [COLUMNS, *((row.path, row.action, row.label, row.reason) for row in rows)]
+    return "".join(map(csv_line, lines))
 
 
 def overrides_digest(table: Path) -> str:

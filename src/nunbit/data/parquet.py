@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from nunbit.data.folder import SPLIT_NAMES
-from nunbit.data.pictures import Pictures, Source
+from nunbit.data.pictures import MAX_CLASSES, Pictures, Source
 from nunbit.errors import DataError, UsageError
 
-MAX_CLASSES = 100_000  # a label above it is no class number
 GROUPS_HELD = 4  # neighbours, which threads read together
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 

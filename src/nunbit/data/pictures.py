@@ -1,6 +1,7 @@
 """The two states of a set of pictures: as found (`Pictures`) and as pixels (`ImageSet`)."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,8 +14,11 @@ from torch import Tensor
 from nunbit.data.decode import BadPictureError, decode
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images, choose
-from nunbit.errors import UsageError
-from nunbit.language import tr, trn
+from nunbit.errors import NunbitError, UsageError
+from nunbit.language import mark, tr, trn
+
+MAX_CLASSES = 100_000
+MAX_NAME = 255  # characters of a class name, as in names of folders
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Item = Path | bytes | Pixels
@@ -70,7 +74,7 @@ class Source:
     is_published: bool = False
     """A known set whose splits others measure on too: they are never changed."""
     ignored: tuple[str, ...] = ()
-    """Files that are no pictures by their names, for the record."""
+    """What lies among the pictures and is not used: other files, pictures of no class, links."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,33 @@ def as_image(item: Item, preprocess: Preprocess) -> Image.Image:
     if isinstance(item, np.ndarray):
         return array_to_image(item)
     return decode(item, preprocess.mode, preprocess.near_side)
+
+
+def require_class_names(names: Any, kind: type[NunbitError]) -> None:
+    """Refuse what is not a list of different names, which a model file could not hold.
+
+    Raises:
+        NunbitError: of the given kind, with what is allowed.
+    """
+    is_list = isinstance(names, list | tuple) and 0 < len(names) <= MAX_CLASSES
+    wrong = [name for name in names if not _is_class_name(name)] if is_list else []
+    if not is_list or wrong:
+        raise kind(
+            mark("class names are 1 to {max_classes:,} texts of 1 to {max_name} characters{found}"),
+            max_classes=MAX_CLASSES,
+            max_name=MAX_NAME,
+            found=tr("; found {name}", name=ascii(wrong[0])[:60]) if wrong else "",
+        )
+    twice, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        text = mark("two classes are named '{twice}'; class names are all different")
+        raise kind(text, twice=twice)
+
+
+def _is_class_name(name: object) -> bool:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # halves of a pair
 
 
 def printable(path: str) -> str:

@@ -240,6 +240,7 @@ class _Loading:
             for i, digest, is_good in zip(chunk, found, good, strict=True):
                 self.digests[i] = digest if is_good else UNREADABLE
 
+        self.digests = [UNREADABLE] * len(self.keys)  # also of what is kept: it is not there yet
         self.pool.each(fill, len(self.keys), tr("reading pictures"))
 
     def _put(self, row: Pixels, i: int) -> bool:

@@ -8,7 +8,7 @@ from nunbit.config import PRETRAINED, RunConfig
 from nunbit.data.folder import open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
-from nunbit.data.pictures import Source, Track, require_text, untracked
+from nunbit.data.pictures import Source, Track, require_class_names, require_text, untracked
 from nunbit.errors import (
     CannotCreateError,
     DataError,
@@ -31,8 +31,12 @@ def open_source(spec: str, track: Track = untracked) -> Source:
         DataError: there, but not what nunbit can train on.
         UsageError: the path is empty, or no text, which nothing that is written could name.
     """
-    if spec in NAMED:
-        return NAMED[spec](track)
+    source = NAMED[spec](track) if spec in NAMED else _open_path(spec)
+    require_class_names(source.class_names, DataError)
+    return source
+
+
+def _open_path(spec: str) -> Source:
     if not spec:
         raise UsageError("no data: its name is empty; give a known name or a path")
     require_text(spec)
@@ -100,15 +104,17 @@ def refuse_inside(folder: Path, source: str, option: str) -> None:
         CannotCreateError: it holds the table.
     """
     data = Path(source).expanduser()
-    if source not in NAMED and os.path.isfile(data) and folder.resolve() == data.resolve().parent:
+    # os.path: what cannot be looked into, or leads round in a circle, is refused where it is used.
+    inside, real = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
+    if source in NAMED:
+        return
+    if os.path.isfile(data) and inside == real.parent:
         raise CannotCreateError(
             "{folder} holds the data; choose another place with {option}",
             folder=folder,
             option=option,
         )
-    # os.path: what cannot be looked into is refused where it is opened.
-    inside = os.path.isdir(data) and folder.resolve().is_relative_to(data.resolve())
-    if inside and source not in NAMED:
+    if os.path.isdir(data) and inside.is_relative_to(real):
         raise UsageError(
             "{folder} would lie inside the data; choose another place with {option}",
             folder=folder,

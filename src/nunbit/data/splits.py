@@ -13,11 +13,11 @@ from nunbit.config import DataConfig
 from nunbit.data.decode import BadPictureError, decode, quiet_pillow
 from nunbit.data.duplicates import group_near_duplicates
 from nunbit.data.overrides import apply_overrides, overrides_digest
-from nunbit.data.pictures import ImageSet, Item, Loaded, Reading, Skipped, Source, Track
+from nunbit.data.pictures import ImageSet, Item, Reading, Skipped, Source, Track
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import mean_and_std
-from nunbit.errors import DataError
+from nunbit.errors import DataError, listed
 from nunbit.language import tr, trn
 
 MIXED_SIZE = 64  # side in pixels for sources whose pictures differ in size
@@ -80,13 +80,10 @@ def open_dataset(
     skipped = tuple(fault for part in loaded.values() for fault in part.skipped)
     if skipped and not config.skip_bad:
         raise UnreadableError(skipped)
-    train, val, test = assign(loaded, config, source.class_names)
-    held_out = {digest for part in (val, test) if part is not None for digest in part.digests}
-    kept = [i for i, digest in enumerate(train.digests) if digest not in held_out]
-    leaks = 0 if source.is_published else len(train) - len(kept)
-    if leaks:
-        train = train.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
-    _require_usable(train, val, test, source.class_names)
+    parts = {name: part.images for name, part in loaded.items()}
+    parts, leaks = (parts, 0) if source.is_published else _without_leaks(parts, source.class_names)
+    train, val, test = assign(parts, config, source.class_names)
+    _require_pictures(val, test)
     if config.normalize == "train" and not is_given:
         mean, std = mean_and_std(train.images)
         preprocess = replace(preprocess, mean=mean, std=std)
@@ -103,8 +100,35 @@ def open_dataset(
     )
 
 
+def _without_leaks(
+    parts: dict[str, ImageSet], class_names: Sequence[str]
+) -> tuple[dict[str, ImageSet], int]:
+    """Return parts whose training has no picture that another one holds out, and how many it had.
+
+    Before validation is taken from the training pictures, which would select by test pictures.
+
+    Raises:
+        DataError: nothing is left of a class.
+    """
+    held_out = {
+        digest for name in ("val", "test") if name in parts for digest in parts[name].digests
+    }
+    train = parts.get("train")
+    if train is None or not held_out:
+        return parts, 0
+    kept = [i for i, digest in enumerate(train.digests) if digest not in held_out]
+    left = train.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
+    gone = set(train.labels.tolist()) - set(left.labels.tolist())
+    if gone:
+        raise DataError(
+            "no training pictures are left of {classes}: validation or test holds the same",
+            classes=listed(repr(class_names[label]) for label in sorted(gone)),
+        )
+    return {**parts, "train": left}, len(train) - len(left)
+
+
 def assign(
-    loaded: dict[str, Loaded], config: DataConfig, class_names: Sequence[str]
+    parts: dict[str, ImageSet], config: DataConfig, class_names: Sequence[str]
 ) -> tuple[ImageSet, ImageSet | None, ImageSet]:
     """Return (train, val, test) from the parts that a source has.
 
@@ -114,9 +138,8 @@ def assign(
     Raises:
         DataError: a class has too few pictures to be in every split.
     """
-    parts = {name: part.images for name, part in loaded.items()}
     if set(parts) == {"train", "val"}:
-        parts["test"] = parts.pop("val")
+        parts = {"train": parts["train"], "test": parts["val"]}
     require_training(parts)
     train = parts["train"] if "train" in parts else parts["all"]
     seed = config.split_seed
@@ -270,23 +293,15 @@ def _require_each_class(labels_N: Tensor, class_names: Sequence[str]) -> None:
     ]
     if small:
         raise DataError(
-            "every class needs 3 pictures or more for the splits: {small}", small=", ".join(small)
+            "every class needs 3 pictures or more for the splits: {small}", small=listed(small)
         )
 
 
-def _require_usable(
-    train: ImageSet, val: ImageSet | None, test: ImageSet, class_names: Sequence[str]
-) -> None:
+def _require_pictures(val: ImageSet | None, test: ImageSet) -> None:
     """Refuse splits that would only fail, or mean nothing, after the whole training."""
     for name, part in (("validation", val), ("test", test)):
         if part is not None and not len(part):
             raise DataError("the {name} split holds no pictures", name=name)
-    counts = torch.bincount(train.labels, minlength=len(class_names)).tolist()
-    gone = [name for name, count in zip(class_names, counts, strict=True) if not count]
-    if gone:
-        raise DataError(
-            "no training pictures are left of {classes}", classes=", ".join(map(repr, gone))
-        )
 
 
 def _name_faults(skipped: Sequence[Skipped]) -> str:

@@ -4,12 +4,12 @@ import numpy as np
 
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
+from nunbit.errors import listed
 from nunbit.language import tr
 
 LEAST = 3  # one for training, validation and test each: train refuses fewer
 FEW = 20  # of 20, the default split tests 4: one mistake more is 25 points less
 UNBALANCED, VERY_UNBALANCED = 3, 10  # largest class over smallest
-NAMED = 5
 
 
 def check_classes(pictures: Examination) -> list[Finding]:
@@ -20,24 +20,28 @@ def check_classes(pictures: Examination) -> list[Finding]:
         found.append(
             Finding("one-class", "error", tr("there is only one class"), tr("add a second one"))
         )
-    needed = tr("train needs {least} pictures or more of each class", least=LEAST)
-    wanted = tr("its accuracy cannot be measured well: add more")
-    for kind, low, high, severity, advice in (
-        ("tiny-class", 0, LEAST, "error", needed),
-        ("small-class", LEAST, FEW, "warning", wanted),
-    ):
-        few = {name: n for name, n in counts.items() if low <= n < high}
-        if few:
-            said = tr(
-                "classes with fewer than {high} readable pictures: {named}",
-                high=high,
-                named=_named(few),
-            )
-            found.append(Finding(kind, severity, said, advice))  # type: ignore[arg-type]  # literals
-    filled = [n for n in counts.values() if n]
-    ratio = max(filled, default=1) / min(filled, default=1)
+    tiny = {name: n for name, n in pictures.training_counts.items() if n < LEAST}
+    if tiny:
+        said = tr(
+            "classes with fewer than {least} readable pictures to train on: {named}",
+            least=LEAST,
+            named=_named(tiny),
+        )
+        advice = tr("train needs {least} pictures or more of each class", least=LEAST)
+        found.append(Finding("tiny-class", "error", said, advice))
+    small = {name: n for name, n in counts.items() if n < FEW and name not in tiny}
+    if small:
+        said = tr(
+            "classes with fewer than {high} readable pictures: {named}",
+            high=FEW,
+            named=_named(small),
+        )
+        advice = tr("its accuracy cannot be measured well: add more")
+        found.append(Finding("small-class", "warning", said, advice))
+    filled = sorted((n, name) for name, n in counts.items() if n)  # empty ones are named above
+    ratio = filled[-1][0] / filled[0][0] if filled else 1
     if ratio >= UNBALANCED:
-        large, small = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
+        (fewest, least), (most, largest) = filled[0], filled[-1]
         found.append(
             Finding(
                 "unbalanced",
@@ -45,11 +49,11 @@ def check_classes(pictures: Examination) -> list[Finding]:
                 tr(
                     "'{large}' has {ratio:.0f} times as many pictures as '{small}' ({most:,} "
                     "and {fewest:,})",
-                    large=large,
+                    large=largest,
                     ratio=ratio,
-                    small=small,
-                    most=counts[large],
-                    fewest=counts[small],
+                    small=least,
+                    most=most,
+                    fewest=fewest,
                 ),
                 tr("look at each class's accuracy, not only at the mean"),
             )
@@ -67,18 +71,16 @@ def _missing_in_a_part(pictures: Examination) -> list[Finding]:
             continue
         labels = pictures.labels[pictures.readable][parts == part]
         counts = np.bincount(labels, minlength=len(names))
-        gone = {name: 0 for name, n in zip(names, counts, strict=True) if not n}
+        gone = [name for name, n in zip(names, counts, strict=True) if not n]
         if gone:
             said = tr(
                 "{part} has no readable picture of {classes}",
                 part=part,
-                classes=", ".join(map(repr, gone)),
+                classes=listed(map(repr, gone)),
             )
             found.append(Finding(f"missing-in-{part}", "warning", said, tr("add some")))
     return found
 
 
 def _named(counts: dict[str, int]) -> str:
-    rows = sorted(counts.items(), key=lambda row: row[1])
-    more = tr(" and {count} more", count=len(rows) - NAMED) if len(rows) > NAMED else ""
-    return ", ".join(f"'{name}' ({n})" for name, n in rows[:NAMED]) + more
+    return listed(f"'{name}' ({n})" for n, name in sorted((n, name) for name, n in counts.items()))

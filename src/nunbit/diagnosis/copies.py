@@ -20,7 +20,7 @@ class Copies:
     equal: Groups
     """The same pixels."""
     near: Groups
-    """One of each distinct picture of a group that looks alike."""
+    """One of each distinct picture of a group that looks alike, in each part that has it."""
     group_of: Ints
     """int64 (R,): a number per readable picture; those that look alike share it."""
 
@@ -32,12 +32,11 @@ def find_copies(pictures: Examination) -> Copies:
     equal: dict[str, list[int]] = {}
     for i, digest in zip(positions, pictures.digests, strict=True):
         equal.setdefault(digest, []).append(i)
-    firsts = {at[0] for at in equal.values()}
-    near: dict[int, list[int]] = {}
-    for i, group in zip(positions, group_of.tolist(), strict=True):
-        if i in firsts:
-            near.setdefault(group, []).append(i)
-    return Copies(_larger(equal.values()), _larger(near.values()), group_of)
+    near: dict[int, dict[tuple[str, str], int]] = {}
+    for i, digest, group in zip(positions, pictures.digests, group_of.tolist(), strict=True):
+        near.setdefault(group, {}).setdefault((digest, pictures.parts[i]), i)
+    alike = (list(at.values()) for at in near.values() if len({digest for digest, _ in at}) > 1)
+    return Copies(_larger(equal.values()), _larger(alike), group_of)
 
 
 def check_copies(pictures: Examination, copies: Copies) -> list[Finding]:

@@ -80,8 +80,17 @@ class Examination:
     @cached_property
     def class_counts(self) -> dict[str, int]:
         """Readable pictures of each class."""
+        return self._counts(self.readable)
+
+    @cached_property
+    def training_counts(self) -> dict[str, int]:
+        """Readable pictures of each class that train would train on, or split itself."""
+        is_trained = np.isin(np.array(self.parts)[self.readable], ("train", "all"))
+        return self._counts(self.readable[is_trained])
+
+    def _counts(self, positions: Ints) -> dict[str, int]:
         names = self.source.class_names
-        counts = np.bincount(self.labels[self.readable], minlength=len(names)).tolist()
+        counts = np.bincount(self.labels[positions], minlength=len(names)).tolist()
         return dict(zip(names, counts, strict=True))
 
 
@@ -126,7 +135,7 @@ def examine(source: Source, threads: int, track: Track) -> Examination:
 
 def file_facts(item: Item) -> FileFacts | None:
     """Return the facts of a file, or of the bytes of one; None where it is no picture."""
-    if isinstance(item, np.ndarray) or (isinstance(item, Path) and not item.is_file()):
+    if isinstance(item, np.ndarray) or (isinstance(item, Path) and not os.path.isfile(item)):
         return None
     try:
         num_bytes = os.path.getsize(item) if isinstance(item, Path) else len(item)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding, singles
+from nunbit.errors import listed
 from nunbit.language import tr, trn
 
 KINDS = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP",
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG",
+    ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP",
 }  # fmt: skip  # a table reads better in columns
 PLAIN_MODES = ("RGB", "L")
 NAMED = 3
@@ -98,16 +100,13 @@ def _ignored(pictures: Examination) -> Finding | None:
     ignored = pictures.source.ignored
     if not ignored:
         return None
-    more = ", ..." if len(ignored) > NAMED else ""
-    named = ", ".join(ignored[:NAMED])
     return Finding(
         "ignored",
         "note",
         trn(
-            "{count} file is no picture by name and not used: {named}{more}",
-            "{count} files are no pictures by name and not used: {named}{more}",
+            "{count} file is no picture by its name or in no class, and not used: {named}",
+            "{count} files are no pictures by their names or in no class, and not used: {named}",
             len(ignored),
-            named=named,
-            more=more,
+            named=listed(ignored, NAMED),
         ),
     )

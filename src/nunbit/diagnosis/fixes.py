@@ -6,6 +6,7 @@ from nunbit.data.overrides import Override
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
 from nunbit.diagnosis.labels import Judgement
+from nunbit.errors import listed
 from nunbit.language import tr
 
 SURE = 0.90  # least probability of the other class for a proposal to relabel
@@ -50,7 +51,7 @@ def _dropped(pictures: Examination, finding: Finding) -> Iterator[tuple[int, str
         kept = (held_out or list(group))[0]
         others = [i for i in group if pictures.names[i] != pictures.names[kept]]
         if finding.kind == "conflicting-labels":
-            labels = " and ".join(sorted({pictures.describe(i)["label"] for i in group}))
+            labels = listed(sorted({pictures.describe(i)["label"] for i in group}))
             yield from ((i, tr("the same picture is in {labels}", labels=labels)) for i in group)
         elif finding.kind in ("exact-duplicates", "leak"):
             yield from ((i, tr("the same as {name}", name=pictures.names[kept])) for i in others)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nunbit.pages.environment import page_environment
-from nunbit.storage import atomic_write, make_folder
+from nunbit.storage import atomic_write, claim_folder
 
 PAGE = "explanation.html"
 
@@ -59,7 +59,7 @@ def write(drawn: Drawn, folder: Path) -> Explanation:
         CannotCreateError: the folder cannot be created.
         StorageError: the files cannot be written.
     """
-    make_folder(folder)
+    folder = claim_folder(folder)
     for name, data in drawn.files.items():
         atomic_write(folder / name, data)
     files = tuple(folder / name for name in drawn.files)

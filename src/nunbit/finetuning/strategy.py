@@ -6,56 +6,30 @@ that it is resumed, repeated and reported like any other.
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
 from nunbit.config import DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
-from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.loader import TrainLoader
-from nunbit.data.pictures import ImageSet, Item, Source, as_image
-from nunbit.data.preprocess import Preprocess
+from nunbit.data.pictures import ImageSet, Source
 from nunbit.data.splits import require_training
-from nunbit.errors import DataError, UsageError
-from nunbit.features import FeatureSource, count_known
+from nunbit.errors import UsageError
+from nunbit.finetuning.probe import RESERVE, Probe, count_of, largest_that_fits, sizes_of
 from nunbit.language import tr
-from nunbit.models.pretrained import Pretrained
-from nunbit.models.registry import require_fit
-from nunbit.runtime import Runtime, choose_runtime, limited_threads
+from nunbit.runtime import choose_runtime
 from nunbit.start import load_weights, preprocess_of
-from nunbit.training.tempo import LEAST_GAIN, Precision, is_open, update_seconds
+from nunbit.training.tempo import update_seconds
 from nunbit.values import Setting
 
 Strategy = Literal["auto", "head", "full"]
-SIZES = (224, 192, 160, 128, 96)  # pixels; smaller ones than the weights' own cost accuracy
-PROBE_PICTURES = 16
-HEAD_SECONDS = 5.0  # logistic regression, measuring and writing, for some thousand pictures
 LEAST_COST = 3.0  # forward passes that an update takes at least: there and twice back
 EPOCHS = (8, 12)  # fewer lose what the last layer had, more overfit a few thousand pictures
 LEAST_ASKED = 3  # where all layers are asked for, whatever fits
 FEW = 50  # pictures a class, below which training all layers loses (docs/log.md)
 MAX_ERROR = 0.02  # of the labels that are given; other pictures are declined
 DECIDED = ("data.size", "train.precision", "train.epochs")  # a 0 or auto of these is decided here
-RESERVE = 0.85  # of the budget that estimates may fill
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a data set costs on this machine at one size."""
-
-    size: int
-    """In pixels."""
-    forward_seconds: float
-    """Of one picture through the network."""
-    fresh: int
-    """Pictures whose features are not in the cache, at least."""
-    seconds: float
-    """Estimate for reading, features, the last layer and measuring."""
-    precision: Precision
-    """In which the network is faster; features of another one are other features."""
 
 
 def finetune_config(source: str, model: str, weights: str) -> RunConfig:
@@ -121,9 +95,9 @@ def choose_strategy(
     require_training(source.parts)
     own = preprocess_of(config)
     assert own is not None
-    sizes = [own.height] if config.data.size else _sizes(own, source)
-    probe = _largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
-    say(_describe(config.model.name, probe, _count(source)))
+    sizes = [own.height] if config.data.size else sizes_of(own, source)
+    probe = largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
+    say(_describe(config.model.name, probe, count_of(source)))
     sized = {} if probe.size == own.height else {"data.size": probe.size}
     chosen = config.override({"train.precision": probe.precision, **sized})
     epochs, why = _epochs(chosen, source, probe, wish, deadline)
@@ -140,7 +114,7 @@ def _epochs(
     """Return for how many epochs all layers are trained, and a line that says why."""
     if wish == "head":
         return 0, tr("only the last layer, as asked")
-    if wish == "auto" and _count(source) < FEW * len(source.class_names):
+    if wish == "auto" and count_of(source) < FEW * len(source.class_names):
         return 0, tr(
             "only the last layer: below {few} pictures a class all layers overfit", few=FEW
         )
@@ -170,11 +144,6 @@ def _affordable(
     return int((deadline - time.perf_counter() - probe.seconds) / epoch), epoch
 
 
-def _count(source: Source) -> int:
-    """Return the number of pictures of all parts."""
-    return sum(map(len, source.parts.values()))
-
-
 def _trained_count(config: RunConfig, source: Source) -> float:
     """Return about how many pictures a training sees, before it is split."""
     data, parts = config.data, source.parts
@@ -200,7 +169,7 @@ def _epoch_seconds(config: RunConfig, source: Source, probe: Probe) -> float:
     )
     loader = TrainLoader(black, preprocess, _full(config, 1), runtime.device)
     trained = _trained_count(config, source)
-    measured = _count(source) - trained  # more than validation, which comes after each epoch
+    measured = count_of(source) - trained  # more than validation, which comes after each epoch
     return trained * update_seconds(model, loader, runtime) + measured * probe.forward_seconds
 
 
@@ -218,88 +187,6 @@ def _describe(name: str, probe: Probe, pictures: int) -> str:
     )
 
 
-def _largest_that_fits(
-    config: RunConfig, sizes: list[int], source: Source, limit_seconds: float
-) -> Probe:
-    """Probe sizes from the largest on; return the first whose features fit the limit.
-
-    Raises:
-        UsageError: none does.
-    """
-    runtime, weights, own = (
-        choose_runtime(config.train),
-        load_weights(config),
-        preprocess_of(config),
-    )
-    assert own is not None
-    if config.data.size:
-        require_fit(config.model.name, weights.module, own.channels, (own.height, own.width))
-    else:
-        sizes = [size for size in sizes if _takes(weights, own.resized(size))] or [own.height]
-    for size in sizes:
-        preprocess = own if size == own.height else own.resized(size)
-        features = FeatureSource(weights.module, preprocess, runtime, weights.name, weights.sha256)
-        probe = _probe(features, source)
-        if is_open(config.train, runtime):
-            short = replace(features, runtime=replace(runtime, precision="bf16"))
-            probe = _faster(probe, _probe(short, source))
-        if probe.seconds <= limit_seconds or config.data.size:
-            return probe
-    raise UsageError(
-        "the pictures need about {seconds:.0f} s even at {size} pixels; give a "
-        "budget of {least:.0f}s or more",
-        seconds=probe.seconds,
-        size=size,
-        least=1.2 * probe.seconds / RESERVE,
-    )
-
-
-def _takes(weights: Pretrained, preprocess: Preprocess) -> bool:
-    """Return whether a network takes pictures of a size: many transformers take one only."""
-    size = (preprocess.height, preprocess.width)
-    try:
-        require_fit("", weights.module, preprocess.channels, size)
-    except UsageError:
-        return False
-    return True
-
-
-def _faster(exact: Probe, short: Probe) -> Probe:
-    """Return the probe of the precision to take: what is known already is faster than any."""
-    if exact.fresh != short.fresh:
-        return min(exact, short, key=lambda probe: probe.fresh)
-    return short if exact.forward_seconds > LEAST_GAIN * short.forward_seconds else exact
-
-
-def _sizes(own: Preprocess, source: Source) -> list[int]:
-    """Return the sizes worth trying, largest first: enlarging a picture adds cost but no detail."""
-    items = _first(source, own)
-    with quiet_pillow():
-        sides = sorted(max(as_image(item, own).size) for item in items)
-    most = max(sides[len(sides) // 2], SIZES[-1])
-    fitting = [size for size in (own.height, *SIZES) if size <= min(most, own.height)]
-    return list(dict.fromkeys(fitting)) or [own.height]
-
-
-def _first(source: Source, preprocess: Preprocess) -> list[Item]:
-    """Return the first pictures that can be read; the others are named when all are.
-
-    Raises:
-        DataError: there is none.
-    """
-    found: list[Item] = []
-    with quiet_pillow():
-        for item in chain.from_iterable(part.items for part in source.parts.values()):
-            with suppress(BadPictureError):
-                as_image(item, preprocess)
-                found.append(item)
-            if len(found) == PROBE_PICTURES:
-                break
-    if not found:
-        raise DataError("no picture of {spec} can be read", spec=source.spec)
-    return found
-
-
 def _full(config: RunConfig, epochs: int) -> RunConfig:
     """Return settings that train all layers on from a fitted head.
 
@@ -314,34 +201,3 @@ def _full(config: RunConfig, epochs: int) -> RunConfig:
         ),
         train=replace(config.train, epochs=epochs, label_smoothing=0.1),
     )  # fmt: skip  # one setting a line would take twenty
-
-
-def _probe(features: FeatureSource, source: Source) -> Probe:
-    """Time decoding and the network on the first pictures of a source."""
-    items = _first(source, features.preprocess)
-    preprocess, runtime = features.preprocess, features.runtime
-    start = time.perf_counter()
-    with quiet_pillow():
-        for item in items:
-            preprocess.to_pixels(as_image(item, preprocess))
-    decode = (time.perf_counter() - start) / len(items) / runtime.threads
-    x = torch.zeros(PROBE_PICTURES, preprocess.channels, preprocess.height, preprocess.width)
-    model = features.model.to(memory_format=torch.channels_last)
-    forward = _forward_seconds(model, x, runtime) / len(x)
-    pictures = _count(source)
-    fresh = max(0, pictures - count_known(features))
-    seconds = pictures * decode + fresh * forward + HEAD_SECONDS
-    return Probe(preprocess.height, forward, fresh, seconds, runtime.precision)
-
-
-def _forward_seconds(model: torch.nn.Module, x: torch.Tensor, runtime: Runtime) -> float:
-    """Return the seconds of one forward pass: the smaller of two, after one to warm up."""
-    x = x.to(runtime.device, memory_format=torch.channels_last)
-    model.to(runtime.device)
-    seconds = []
-    with limited_threads(runtime.threads), torch.inference_mode(), runtime.autocast():
-        for _ in range(3):
-            start = time.perf_counter()
-            model(x).sum().item()  # waits for a GPU
-            seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from nunbit.bundle import Classifier
 from nunbit.config import ModelConfig, TrainConfig
-from nunbit.data.pictures import printable, require_text
+from nunbit.data.pictures import printable, require_class_names, require_text
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import CannotCreateError, DataError, UsageError
 from nunbit.language import tr
 from nunbit.legacy.archive import RefusedError, check_archive, snapshot
-from nunbit.modelfile import require_class_names
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
 from nunbit.runtime import choose_runtime, versions

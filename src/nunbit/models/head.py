@@ -44,9 +44,8 @@ def find_head(model: nn.Module) -> str:
     return last
 
 
-@torch.no_grad()
-def cool_head(model: nn.Module, temperature: float) -> None:
-    """Divide the weights of the last layer, and so the logits, by a temperature.
+def coolable_head(model: nn.Module) -> nn.Linear | nn.Conv2d:
+    """Return the last layer of a network whose probabilities can be calibrated.
 
     Raises:
         UsageError: the last layer is no linear layer and no convolution.
@@ -60,7 +59,35 @@ def cool_head(model: nn.Module, temperature: float) -> None:
             name=name,
             kind=type(last).__name__,
         )
-    for parameter in last.parameters():
+    return last
+
+
+def linear_head(model: nn.Module) -> nn.Linear:
+    """Return the last layer of a network that logistic regression can fill.
+
+    Raises:
+        UsageError: the last layer is no linear layer with a bias.
+    """
+    name = find_head(model)
+    last: Any = get(model, name)
+    if not isinstance(last, nn.Linear) or last.bias is None:
+        raise UsageError(
+            "the last layer '{name}' is {kind}, no linear layer with a bias: set model.head to "
+            "random, in finetune with --strategy full",
+            name=name,
+            kind=type(last).__name__,
+        )
+    return last
+
+
+@torch.no_grad()
+def cool_head(model: nn.Module, temperature: float) -> None:
+    """Divide the weights of the last layer, and so the logits, by a temperature.
+
+    Raises:
+        UsageError: the last layer is no linear layer and no convolution.
+    """
+    for parameter in coolable_head(model).parameters():
         parameter.div_(temperature)
 
 

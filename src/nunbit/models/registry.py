@@ -13,6 +13,7 @@ from torch import nn
 
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.language import tr
+from nunbit.models.dryrun import FAULTS
 from nunbit.values import Setting
 
 Builder = Callable[..., nn.Module]
@@ -24,6 +25,7 @@ WEIGHT_OPTIONS = frozenset(
         "pretrained_backbone", "progress", "weights", "weights_backbone",
     }
 )  # fmt: skip  # a list of words
+OUTPUT_OPTIONS = frozenset({"features_only", "aux_logits"})
 SHAPE_ARGUMENTS = ("num_classes", "in_channels", "image_size")
 
 
@@ -81,9 +83,12 @@ def build_model(
         return model
     builder = _own_builder(name)
     options = _checked(name, builder, args or {})
-    return builder(
-        num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options
-    )
+    try:
+        return builder(
+            num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options
+        )
+    except (RuntimeError, MemoryError) as error:  # more than fits into memory
+        raise UsageError(f"{name}: {_one_line(error)}") from error
 
 
 def _own_builder(name: str) -> Builder:
@@ -150,6 +155,10 @@ def _build_from_zoo(
             raise UsageError("torchvision:{name} takes colour; add --data.channels 3", name=name)
     else:
         raise UsageError("no zoo '{zoo}'; allowed: timm:NAME, torchvision:NAME", zoo=zoo[:80])
+    for option in OUTPUT_OPTIONS & {key for key, value in args.items() if value}:
+        raise UsageError(
+            "model.{option} is not allowed: the network would give more than logits", option=option
+        )
     for option in WEIGHT_OPTIONS & set(args):
         raise UsageError(
             "model.{option} is not allowed: a network's options never name files", option=option
@@ -164,26 +173,27 @@ def _build_from_zoo(
         )
     try:
         model: nn.Module = create(name, num_classes=num_classes, **args)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (*FAULTS, MemoryError) as error:
         raise UsageError(f"{zoo}:{name}: {_one_line(error)}") from error
     return model
 
 
 def _one_line(error: Exception) -> str:
-    return str(error).split("\n")[0]
+    return str(error).split("\n")[0] or type(error).__name__
 
 
 def require_fit(name: str, model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> None:
     """Show a network one black picture, since no zoo says which sizes its networks take.
 
     Raises:
-        UsageError: it takes no pictures of `image_size`, (height, width) in pixels.
+        UsageError: it takes no pictures of `image_size`, (height, width) in pixels, or gives
+            something else than logits.
     """
     was_training = model.training
     try:
         with torch.no_grad():  # not inference_mode: what a network caches must stay trainable
-            model.eval()(torch.zeros(1, in_channels, *image_size))
-    except (RuntimeError, ValueError, AssertionError) as error:
+            found = model.eval()(torch.zeros(1, in_channels, *image_size))
+    except FAULTS as error:
         height, width = image_size
         raise UsageError(
             "{name} cannot take pictures of {height}x{width} ({one_line}); set "
@@ -195,3 +205,5 @@ def require_fit(name: str, model: nn.Module, in_channels: int, image_size: tuple
         ) from error
     finally:
         model.train(was_training)
+    if not isinstance(found, torch.Tensor) or found.ndim != 2:
+        raise UsageError("{name} gives no logits with these options", name=name)

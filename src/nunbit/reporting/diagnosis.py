@@ -16,7 +16,7 @@ from nunbit.diagnosis.findings import Finding
 from nunbit.reporting.gallery import SIDE, thumbnail
 from nunbit.reporting.render import embedded, render
 from nunbit.runtime import versions
-from nunbit.storage import atomic_write, free_folder, make_folder
+from nunbit.storage import atomic_write, claim_folder, free_folder
 
 FOLDER = Path("doctor")  # in the current folder
 PAGE, FIXES = "report.html", "fixes.csv"
@@ -84,7 +84,7 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Diagnosis:
         CannotCreateError: the folder cannot be written.
         StorageError: the files cannot be written.
     """
-    make_folder(folder)
+    folder = claim_folder(folder)
     fixes = folder / FIXES if diagnosis.fixes else None
     written = replace(diagnosis, report=folder / PAGE, fixes_file=fixes)
     if fixes is not None:

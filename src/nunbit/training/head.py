@@ -5,7 +5,6 @@ Shapes: N pictures, F features, K classes.
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nunbit.errors import UsageError
-from nunbit.models.head import find_head
-from nunbit.models.surgery import get
+from nunbit.models.head import linear_head
 
 # Inverse strength of the L2 penalty, from strong to weak; tried on validation until one is worse.
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
@@ -54,17 +52,12 @@ class LinearHead:
         Raises:
             UsageError: the last layer is no linear layer with a bias, or of another shape.
         """
-        name = find_head(model)
-        last: Any = get(model, name)
-        shape = tuple(self.weight.shape)
-        is_linear = isinstance(last, nn.Linear)
-        if not is_linear or last.bias is None or tuple(last.weight.shape) != shape:
+        last = linear_head(model)
+        if last.weight.shape != self.weight.shape:
             raise UsageError(
-                "the last layer '{name}' is {kind}, no linear layer with a bias of shape "
-                "{shape}: set model.head to random",
-                name=name,
-                kind=type(last).__name__,
-                shape=shape,
+                "the last layer's weights are {given}, those to put into it {fitted}",
+                given=tuple(last.weight.shape),
+                fitted=tuple(self.weight.shape),
             )
         last.weight.copy_(self.weight)
         last.bias.copy_(self.bias)
