@@ -5,6 +5,7 @@ import json
 import math
 import resource
 import signal
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -395,6 +396,24 @@ def test_a_slow_network_is_timed_on_fewer_pictures(
     assert clock.now < 1.8
 
 
+def test_one_odd_time_does_not_choose_the_precision(
+    quick: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least of ten times chose fp32 for birds/net in two of five processes."""
+    has_bf16(monkeypatch, True)
+    state, loader = parts(quick.override({"train.precision": "auto"}))
+    clock = Clock(monkeypatch, fp32=0.02, bf16=0.01)
+    step = tempo.train_step
+
+    def with_one_jump(state: TrainState, x: torch.Tensor, y: torch.Tensor, plan: Plan) -> None:
+        step(state, x, y, plan)
+        if plan.runtime.precision == "fp32" and clock.updates["fp32"] == 6:
+            clock.now -= 0.015  # as if it had taken a quarter
+
+    monkeypatch.setattr(tempo, "train_step", with_one_jump)
+    assert tempo.settle_precision(state.model, loader, CPU).precision == "bf16"
+
+
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc's allocator")
 def test_the_memory_of_tensors_that_are_gone_is_used_again() -> None:
     """Else the system would clear all their pages for each update."""
@@ -405,7 +424,8 @@ def test_the_memory_of_tensors_that_are_gone_is_used_again() -> None:
         torch.ones(16 * 2**20)  # 64 MiB, above any threshold of the allocator's own
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     pages = 64 * 2**20 // resource.getpagesize()
-    assert max(faults[4:]) < pages / 20, faults  # the first ones find holes that are too small
+    # Some find only holes that are too small; without it all of them fault on every page.
+    assert statistics.median(faults) < pages / 20, faults
 
 
 @pytest.mark.parametrize(("precision", "answer"), [("auto", False), ("fp32", True)])

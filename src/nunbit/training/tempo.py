@@ -7,6 +7,7 @@ repeated or resumed run computes the same.
 """
 
 import copy
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,12 +69,13 @@ def settle_precision(model: nn.Module, loader: TrainLoader, runtime: Runtime) ->
                 rounds.append(_round(trials, *batch))
     except DivergedStepError:  # the training will say it, with its own learning rate
         return runtime
-    exact, short = map(min, zip(*rounds, strict=True))
-    return replace(runtime, precision="bf16" if exact > LEAST_GAIN * short else "fp32")
+    # Of pairs, which other work on the machine slows alike; one odd time decides nothing.
+    gain = statistics.median(exact / short for exact, short in rounds)
+    return replace(runtime, precision="bf16" if gain > LEAST_GAIN else "fp32")
 
 
 def _after_one(trials: Sequence["Trial"], x: Tensor, y: Tensor) -> list[list[float]]:
-    """Return the seconds of a round, after one to warm up: kernels are made for a shape."""
+    """Return a round of two updates, after one to warm up: kernels are made for a shape."""
     _round(trials, x, y)
     return [_round(trials, x, y)]
 
