@@ -1,5 +1,6 @@
 """What the README shows works as it stands there."""
 
+import json
 import re
 import runpy
 import shlex
@@ -10,7 +11,7 @@ import pytest
 
 import nunbit
 from conftest import noisy_picture
-from nunbit.cli import app
+from nunbit.cli import app, main
 from nunbit.cli.words import split_settings
 from nunbit.models.registry import BUILDERS
 
@@ -88,3 +89,42 @@ def test_the_example_of_an_own_loop_makes_a_model(capsys: pytest.CaptureFixture[
     assert "validation 9" in capsys.readouterr().out
     found = nunbit.load("digits.safetensors").evaluate("digits")
     assert found.accuracy > 0.9
+
+
+def keys_of(command: str) -> set[str]:
+    """Return the keys that docs/json.md gives for a command."""
+    page = (README.parent / "docs" / "json.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \| (`.*) \|$", page, flags=re.M)
+    found = [keys for commands, keys in rows if f"`{command}`" in commands]
+    assert len(found) == 1, command
+    return set(re.findall(r"`(\w+)`", found[0]))
+
+
+@pytest.mark.slow
+def test_answers_have_the_keys_that_the_page_for_programs_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noisy_picture((30, 30, 30), 0, (12, 12)).save(tmp_path / "new.png")
+
+    def answer(*words: str) -> dict[str, Any]:
+        assert main([*words, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return found
+
+    short = ["--train.epochs", "1", "--train.threads", "1", "--quiet"]
+    trained = answer("train", "digits/cnn", *short)
+    assert set(trained) == keys_of("train")
+    assert set(answer("resume", trained["run_dir"])) > keys_of("resume")
+    said = {
+        "evaluate": answer("evaluate", trained["run_dir"]),
+        "predict": answer("predict", trained["run_dir"], "new.png"),
+        "compare": answer("compare", "digits/cnn", "--seeds", "2", "--jobs", "1", *short),
+        "doctor": answer("doctor", "digits", "--features", "none", "--sample", "100"),
+        "explain net": answer("explain", "net"),
+        "lr-find": answer("lr-find", "--steps", "20", "--train.threads", "1"),
+        "report": answer("report", trained["run_dir"]),
+    }
+    for command, found in said.items():
+        assert set(found) == keys_of(command), command
+    for command in ("models", "recipes", "settings"):
+        assert command in answer(command)

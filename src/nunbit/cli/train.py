@@ -17,7 +17,7 @@ TRAIN = mark("""Examples:
   nunbit train                        digits, in seconds
   nunbit train birds/net              the texts' network, bird or airplane
   nunbit train --data photos/         a folder with one folder per class
-  nunbit train --data photos/ --budget 60s    the best that a minute allows
+  nunbit train --data photos/ --budget 60s    planned for one minute
   nunbit train birds/net --train.epochs 5 --optim.lr 0.02
   nunbit train --config runs/digits-cnn/config.json
 
