@@ -307,7 +307,7 @@ def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(
         patched.setattr(bundle, "open_source", lambda *_: published)
         assert nunbit.evaluate(tmp_path / "r", data="mnist", quiet=True).n == 60, "other data"
     (tmp_path / "fixes.csv").unlink()
-    with pytest.raises(MissingInputError, match="no table of overrides"):
+    with pytest.raises(MissingInputError, match="no table"):
         nunbit.evaluate(tmp_path / "r", data=tmp_path / "copy", quiet=True)
     shutil.rmtree(tmp_path / "copy" / "red")
     write_classes(tmp_path / "copy", 2, first_seed=900)

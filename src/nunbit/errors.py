@@ -4,7 +4,7 @@ The codes are those of sysexits.h; a script that calls nunbit can tell bad data 
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nunbit.language import tr
 
@@ -89,6 +89,12 @@ def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
     every = list(names)
     more = tr(" and {count} more", count=len(every) - most) if len(every) > most else ""
     return ", ".join(every[:most]) + more
+
+
+def first_of(faults: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Return the first of several sentences with semicolons, and how many there are beside them."""
+    count = len(faults) - most
+    return "; ".join(faults[:most]) + (tr("; and {count} more", count=count) if count > 0 else "")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

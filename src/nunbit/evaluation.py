@@ -1,7 +1,5 @@
 """Logits of every picture, once, in eval mode: what all measuring starts from."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images, batches
 from nunbit.errors import DivergedError
+from nunbit.models.mode import eval_mode
 from nunbit.models.stages import watched
 from nunbit.runtime import Runtime
 
@@ -32,17 +31,6 @@ class Outputs:
     def cooled(self, temperature: float) -> "Outputs":
         """Return the same with logits divided by a temperature."""
         return replace(self, logits=self.logits / temperature)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Use a network without dropout or batch statistics, then put every module back as it was."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield model.eval()
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def collect_logits(

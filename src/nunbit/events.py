@@ -22,9 +22,9 @@ from torch import nn
 from nunbit.config import RunConfig
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
-from nunbit.evaluation import eval_mode
 from nunbit.finished import Finished
 from nunbit.language import tr
+from nunbit.models.mode import eval_mode
 from nunbit.training.loop import EpochResult
 
 if TYPE_CHECKING:

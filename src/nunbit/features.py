@@ -23,8 +23,8 @@ from nunbit.data.pictures import ImageSet, Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import DIGEST_BYTES
 from nunbit.errors import DataError, StorageError
-from nunbit.evaluation import eval_mode
 from nunbit.language import tr
+from nunbit.models.mode import eval_mode
 from nunbit.models.stages import watched
 from nunbit.runtime import Runtime
 from nunbit.storage import load_tensors, make_folder, save_tensors

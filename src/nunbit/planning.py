@@ -21,8 +21,9 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.named import NAMED
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
-from nunbit.evaluation import COUNTS, eval_mode
+from nunbit.evaluation import COUNTS
 from nunbit.language import tr
+from nunbit.models.mode import eval_mode
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
 from nunbit.recipes.speed import SHIFT_PIXELS, fast

@@ -17,7 +17,7 @@ from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
-from nunbit.evaluation import Outputs, eval_mode
+from nunbit.evaluation import Outputs
 from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.language import tr
 from nunbit.models.base import Network
@@ -25,6 +25,7 @@ from nunbit.models.catalog import find_entry
 from nunbit.models.freeze import freeze
 from nunbit.models.head import coolable_head, linear_head, reset_head
 from nunbit.models.init import initialize
+from nunbit.models.mode import eval_mode
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16, seeded

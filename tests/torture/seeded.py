@@ -62,7 +62,7 @@ DEFECTS = (
     ),
     Defect(
         "(e) validating without eval()",
-        "evaluation.py",
+        "models/mode.py",
         "yield model.eval()",
         "yield model",
         "test_training.py -k evaluation",
@@ -111,7 +111,7 @@ DEFECTS = (
     ),
     Defect(
         "(l) accuracy measured with dropout on",
-        "evaluation.py",
+        "models/mode.py",
         "yield model.eval()",
         "yield model.train()",
         "test_training.py -k evaluation",

@@ -1,6 +1,5 @@
 """Folders of class folders, and CSV files of path and label."""
 
-import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from nunbit.data.decode import FOREIGN_SUFFIXES, SUFFIXES
 from nunbit.data.pictures import Pictures, Source, printable
+from nunbit.data.table import read_table
 from nunbit.errors import DataError, did_you_mean, listed
 from nunbit.language import tr, trn
 
@@ -53,17 +53,7 @@ def open_csv(table: Path) -> Source:
     Raises:
         DataError: a missing column, an empty cell, no rows, or an unknown split.
     """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as lines:
-            rows = _read_rows(table, csv.DictReader(lines))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            "{table} is not a CSV file in UTF-8: {error}", table=table, error=error
-        ) from error
-    except OSError as error:
-        raise DataError(
-            "cannot read {table}: {strerror}", table=table, strerror=error.strerror
-        ) from error
+    rows = _by_part(table)
     if not rows:
         raise DataError("{table} has no rows below its header", table=table)
     if "all" in rows and len(rows) > 1:
@@ -80,18 +70,11 @@ def open_csv(table: Path) -> Source:
     return Source(str(table), class_names, parts)
 
 
-def _read_rows(table: Path, reader: "csv.DictReader[str]") -> dict[str, list[tuple[Path, str]]]:
+def _by_part(table: Path) -> dict[str, list[tuple[Path, str]]]:
     """Return (path, label) of the rows of each part."""
     rows: dict[str, list[tuple[Path, str]]] = {}
-    missing = sorted({"path", "label"} - set(reader.fieldnames or ()))
-    if missing:
-        raise DataError(
-            "{table} has no column {missing}; needed: path,label", table=table, missing=missing
-        )
-    for row in reader:
-        number = reader.line_num
-        path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-        split = (row.get("split") or "").strip().lower()
+    for number, row in read_table(table, ("path", "label")):
+        path, label, split = row["path"], row["label"], row.get("split", "").lower()
         if not path or not label:
             raise DataError(
                 "{table}, line {number}: path or label is empty", table=table, number=number

@@ -3,9 +3,7 @@
 The files stay as they are; a person, or a program, writes the table and trains with it.
 """
 
-import csv
 import hashlib
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,12 +11,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from nunbit.data.pictures import Pictures, Source
-from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
+from nunbit.data.table import read_table, table_bytes
+from nunbit.errors import DataError, UsageError, did_you_mean
 from nunbit.storage import csv_line
 
 Action = Literal["drop", "relabel"]
 COLUMNS = ("path", "action", "label", "reason")
-MAX_BYTES = 100 << 20  # of a table
 
 
 @dataclass(frozen=True)
@@ -79,24 +77,9 @@ def read_overrides(table: Path) -> list[Override]:
 
 def _read_rows(table: Path) -> list[tuple[int, Override]]:
     """Return the rows of a table with the line of the file in which each ends."""
-    try:
-        reader = csv.DictReader(io.StringIO(_read(table).decode("utf-8-sig"), newline=""))
-        lines = [(reader.line_num, line) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            "{table} is not a CSV file in UTF-8: {error}", table=table, error=error
-        ) from error
-    missing = sorted(set(COLUMNS[:3]) - set(reader.fieldnames or ()))
-    if missing:
-        raise DataError(
-            "{table} has no column {missing}; needed: {columns}",
-            table=table,
-            missing=missing,
-            columns=",".join(COLUMNS[:3]),
-        )
     rows: dict[str, tuple[int, Override]] = {}
-    for number, line in lines:
-        path, action, label, reason = ((line.get(name) or "").strip() for name in COLUMNS)
+    for number, line in read_table(table, COLUMNS[:3]):
+        path, action, label, reason = (line.get(name, "") for name in COLUMNS)
         where = f"{table}, line {number}"
         if action not in get_args(Action):
             raise DataError(
@@ -124,26 +107,7 @@ def write_overrides(rows: list[Override]) -> str:
 
 def overrides_digest(table: Path) -> str:
     """Return the sha256 of a table, which becomes part of the data's fingerprint."""
-    return hashlib.sha256(_read(table)).hexdigest()
-
-
-def _read(table: Path) -> bytes:
-    try:
-        if not table.is_file():
-            raise MissingInputError("no table of overrides {table}", table=table)
-        if table.stat().st_size > MAX_BYTES:
-            raise DataError(
-                "{table} is larger than {max_bytes} MB; is it the right file?",
-                table=table,
-                max_bytes=MAX_BYTES >> 20,
-            )
-        return table.read_bytes()
-    except OSError as error:
-        if isinstance(error, MissingInputError):
-            raise
-        raise DataError(
-            "cannot read {table}: {strerror}", table=table, strerror=error.strerror
-        ) from error
+    return hashlib.sha256(table_bytes(table)).hexdigest()
 
 
 def _corrected(

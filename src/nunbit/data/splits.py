@@ -17,7 +17,7 @@ from nunbit.data.pictures import ImageSet, Item, Reading, Skipped, Source, Track
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import mean_and_std
-from nunbit.errors import DataError, listed
+from nunbit.errors import DataError, first_of, listed
 from nunbit.language import tr, trn
 
 MIXED_SIZE = 64  # side in pixels for sources whose pictures differ in size
@@ -305,17 +305,9 @@ def _require_pictures(val: ImageSet | None, test: ImageSet) -> None:
 
 
 def _name_faults(skipped: Sequence[Skipped]) -> str:
-    named = "; ".join(f"{fault.name} ({fault.reason})" for fault in skipped[:NAMED_FAULTS])
-    more = (
-        tr("; and {count} more", count=len(skipped) - NAMED_FAULTS)
-        if len(skipped) > NAMED_FAULTS
-        else ""
-    )
     return trn(
-        "{count} picture cannot be read: {named}{more}. Remove it, or leave it out with --skip-bad",
-        "{count} pictures cannot be read: {named}{more}. Remove them, or leave them out with "
-        "--skip-bad",
+        "{count} picture cannot be read: {named}. Remove it, or leave it out with --skip-bad",
+        "{count} pictures cannot be read: {named}. Remove them, or leave them out with --skip-bad",
         len(skipped),
-        named=named,
-        more=more,
+        named=first_of([f"{fault.name} ({fault.reason})" for fault in skipped], NAMED_FAULTS),
     )

@@ -10,8 +10,8 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from nunbit.evaluation import eval_mode
 from nunbit.explaining.trace import Step, trace
+from nunbit.models.mode import eval_mode
 
 RECTIFIERS = ("ReLU", "ReLU6")  # exactly 0 where they are off
 SQUASHERS = ("tanh", "sigmoid")

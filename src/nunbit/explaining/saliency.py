@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nunbit.evaluation import eval_mode
 from nunbit.language import tr
+from nunbit.models.mode import eval_mode
 
 BATCH = 16  # pictures per pass; a CPU gains nothing from more
 # Steps are doubled until the sum is right within 1 %, as the paper's section 5 advises.

@@ -21,8 +21,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nunbit.evaluation import eval_mode
 from nunbit.explaining.operations import Operation, Pair, describe
+from nunbit.models.mode import eval_mode
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 PICTURE = -1  # the position of the network's input among the steps

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nunbit.bundle import Classifier
 from nunbit.config import ModelConfig, TrainConfig
 from nunbit.data.pictures import printable, require_class_names, require_text
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import CannotCreateError, DataError, UsageError
+from nunbit.errors import CannotCreateError, DataError, UsageError, first_of
 from nunbit.language import tr
 from nunbit.legacy.archive import RefusedError, check_archive, snapshot
+from nunbit.models.fit import Shapes, load_exactly, misfits, shapes_of
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
 from nunbit.runtime import choose_runtime, versions
@@ -28,7 +29,6 @@ from nunbit.runtime import choose_runtime, versions
 TIMEOUT_SECONDS = 300
 OLDEST_TORCH = (2, 10)  # before it the restricted reader corrupted memory (CVE-2026-24747)
 NAMED_DIFFERENCES = 3
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def convert(
         shapes = _shapes(folder / "target")
         known = class_names or [str(i) for i in range(_count_classes(model, preprocess, shapes))]
         module = _build(model, preprocess, len(known))
-        _require_fit(weights, shapes, _shapes_of(module), class_names is not None)
-        _apply(weights, module, safetensors.torch.load_file(folder / "target"))
+        _require_fit(weights, shapes, shapes_of(module.state_dict()), class_names is not None)
+        load_exactly(module, safetensors.torch.load_file(folder / "target"), weights)
         size = (folder / "source").stat().st_size
     card = {
         "recipe": "imported",
@@ -159,13 +159,9 @@ def _shapes(path: Path) -> Shapes:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
 
 
-def _shapes_of(module: nn.Module) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-
-
 def _count_classes(model: ModelConfig, preprocess: Preprocess, given: Shapes) -> int:
     """Return how many classes weights were trained for: what differs from a network for two."""
-    expected = _shapes_of(_build(model, preprocess, 2))
+    expected = shapes_of(_build(model, preprocess, 2).state_dict())
     different = [name for name in expected if given.get(name, expected[name]) != expected[name]]
     counts = {given[name][0] for name in different if given[name] and expected[name][:1] == (2,)}
     return counts.pop() if len(counts) == 1 else 2
@@ -177,50 +173,12 @@ def _require_fit(weights: Path, given: Shapes, needed: Shapes, has_classes: bool
     Raises:
         DataError: naming the first of each kind.
     """
-    faults = [tr("{name} is missing", name=name) for name in needed if name not in given]
-    faults += [tr("{name!r} is foreign", name=name) for name in given if name not in needed]
-    faults += [
-        tr(
-            "{name} is {given}, needed {needed}",
-            name=name,
-            given=_say(given[name]),
-            needed=_say(needed[name]),
-        )
-        for name in needed
-        if name in given and given[name] != needed[name]
-    ]
+    faults = misfits(given, needed)
     if faults:
-        named = "; ".join(fault[:120] for fault in faults[:NAMED_DIFFERENCES])
-        count = len(faults) - NAMED_DIFFERENCES
-        more = tr("; and {count} more", count=count) if count > 0 else ""
         what = tr("--model, its options, --size, --channels") + (", --classes" * has_classes)
         raise DataError(
-            "{weights} does not fit the network: {named}{more}; check {what}",
+            "{weights} does not fit the network: {named}; check {what}",
             weights=weights,
-            named=named,
-            more=more,
+            named=first_of(faults, NAMED_DIFFERENCES),
             what=what,
         )
-
-
-def _say(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or tr("one number")
-
-
-def _apply(weights: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    for name, own in module.state_dict().items():
-        if own.is_floating_point() != tensors[name].is_floating_point():
-            raise DataError(
-                "{weights}: {name} is {given}, needed {needed}",
-                weights=weights,
-                name=name,
-                given=tensors[name].dtype,
-                needed=own.dtype,
-            )
-        if not tensors[name].isfinite().all():
-            raise DataError(
-                "{weights}: {name} has values that are not finite; it is unusable",
-                weights=weights,
-                name=name,
-            )
-    module.load_state_dict(tensors, strict=True)

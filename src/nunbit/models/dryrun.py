@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nunbit.errors import UsageError
 from nunbit.language import tr
+from nunbit.models.mode import eval_mode
 
 # What layers raise for an input that they cannot take; a missing attribute is a removed layer.
 FAULTS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
@@ -36,19 +37,17 @@ def dry_run(model: nn.Module, input_shape: Shape) -> Any:
 
     hooks = [module.register_forward_pre_hook(enter) for module in names]
     hooks += [module.register_forward_hook(leave) for module in names]
-    modes = {module: module.training for module in names}
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     try:
-        with torch.no_grad():  # not inference_mode: what a network caches must stay trainable
-            return model.eval()(first.new_zeros(1, *input_shape))
+        # Not inference_mode: what a network caches must stay trainable.
+        with eval_mode(model), torch.no_grad():
+            return model(first.new_zeros(1, *input_shape))
     except FAULTS as error:
         module, given = running[-1] if running else (model, input_shape)
         raise UsageError(_explain(module, names[module], given, error)) from error
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
 
 
 def require_classes(model: nn.Module, input_shape: Shape, num_classes: int) -> None:

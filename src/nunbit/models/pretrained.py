@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import DataError
-from nunbit.language import tr
+from nunbit.errors import DataError, first_of
 from nunbit.models.catalog import NOT_STATED, Entry, find_entry
+from nunbit.models.fit import load_exactly, misfits, shapes_of
 from nunbit.models.registry import build_model
 
 # The offline default. The package holds one file, the weights that Google published for TensorFlow,
@@ -115,48 +115,15 @@ def _load(module: nn.Module, entry: Entry, weights: Weights) -> None:
     """Copy all weights into a network, or refuse them."""
     needed = module.state_dict()
     given = current_names(weights, entry, list(needed))
-    faults = [tr("{name} is missing", name=name) for name in needed if name not in given]
-    faults += [tr("{name!r} is foreign", name=name) for name in given if name not in needed]
-    for name, own in needed.items():
-        if name not in given:
-            continue
-        if given[name].shape != own.shape:
-            faults.append(
-                tr(
-                    "{name} is {given}, needed {needed}",
-                    name=name,
-                    given=_say(given[name]),
-                    needed=_say(own),
-                )
-            )
-        elif given[name].is_floating_point() != own.is_floating_point():
-            faults.append(
-                tr(
-                    "{name} is {given}, needed {needed}",
-                    name=name,
-                    given=given[name].dtype,
-                    needed=own.dtype,
-                )
-            )
-        elif not given[name].isfinite().all():
-            raise DataError(
-                "{file}: {name} has values that are not finite", file=weights.file, name=name
-            )
+    faults = misfits(shapes_of(given), shapes_of(needed))
     if faults:
-        named = "; ".join(fault[:120] for fault in faults[:NAMED_FAULTS])
-        more = (
-            tr("; and {count} more", count=len(faults) - NAMED_FAULTS)
-            if len(faults) > NAMED_FAULTS
-            else ""
-        )
         raise DataError(
-            "{file} holds no weights of {model}: {named}{more}",
+            "{file} holds no weights of {model}: {named}",
             file=weights.file,
             model=entry.model,
-            named=named,
-            more=more,
+            named=first_of(faults, NAMED_FAULTS),
         )
-    module.load_state_dict(given, strict=True)
+    load_exactly(module, given, weights.file)
 
 
 def current_names(weights: Weights, entry: Entry, needed: Sequence[str]) -> dict[str, Tensor]:
@@ -176,7 +143,3 @@ def current_names(weights: Weights, entry: Entry, needed: Sequence[str]) -> dict
     if entry.model in ("torchvision:googlenet", "torchvision:inception_v3"):
         kept = {k: t for k, t in kept.items() if not k.startswith(SECOND_HEADS)}
     return kept
-
-
-def _say(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or tr("one number")

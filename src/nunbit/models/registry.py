@@ -14,6 +14,7 @@ from torch import nn
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.language import tr
 from nunbit.models.dryrun import FAULTS
+from nunbit.models.mode import eval_mode
 from nunbit.values import Setting
 
 Builder = Callable[..., nn.Module]
@@ -189,10 +190,10 @@ def require_fit(name: str, model: nn.Module, in_channels: int, image_size: tuple
         UsageError: it takes no pictures of `image_size`, (height, width) in pixels, or gives
             something else than logits.
     """
-    was_training = model.training
     try:
-        with torch.no_grad():  # not inference_mode: what a network caches must stay trainable
-            found = model.eval()(torch.zeros(1, in_channels, *image_size))
+        # Not inference_mode: what a network caches must stay trainable.
+        with eval_mode(model), torch.no_grad():
+            found = model(torch.zeros(1, in_channels, *image_size))
     except FAULTS as error:
         height, width = image_size
         raise UsageError(
@@ -203,7 +204,5 @@ def require_fit(name: str, model: nn.Module, in_channels: int, image_size: tuple
             width=width,
             one_line=_one_line(error),
         ) from error
-    finally:
-        model.train(was_training)
     if not isinstance(found, torch.Tensor) or found.ndim != 2:
         raise UsageError("{name} gives no logits with these options", name=name)

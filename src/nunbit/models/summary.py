@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.language import tr
+from nunbit.models.mode import eval_mode
 
 BYTES_PER_MB = 1e6
 
@@ -111,16 +112,13 @@ def summarize(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -
             calls[name] = calls.get(name, 0) + 1
 
     hooks = [module.register_forward_hook(note) for module in names]
-    modes = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, in_channels, *image_size, device=device))
+        with eval_mode(model), torch.inference_mode():
+            model(torch.zeros(1, in_channels, *image_size, device=device))
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
     by_name = {name: module for module, name in names.items()}
     layers = tuple(_layer(name, by_name[name], shapes[name], calls[name]) for name in shapes)
     parameters = list(model.parameters())

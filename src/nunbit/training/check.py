@@ -20,8 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images
-from nunbit.evaluation import eval_mode
 from nunbit.language import tr
+from nunbit.models.mode import eval_mode
 from nunbit.runtime import Runtime
 from nunbit.training.state import TrainState
 
