@@ -288,3 +288,26 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert os.linesep in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--optim.lr", "1", "--optim.lr", "2"],
+        ["compare", "digits/cnn:optim.lr=1,optim.lr=2", "digits/cnn"],
+    ],
+)
+def test_a_setting_is_given_once(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "'optim.lr' is given twice" in capsys.readouterr().err
+
+
+def test_a_list_takes_no_options_of_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--size", "64"]) == 2
+    assert main(["models", "--model.width", "3"]) == 2
+    assert "write: nunbit models NAME" in capsys.readouterr().err
+
+
+def test_a_closed_output_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it after `>&-`
+    assert main(["recipes", "--json"]) == 0

@@ -33,12 +33,12 @@ from nunbit.comparison.statistics import (
 )
 from nunbit.comparison.table import Row
 from nunbit.data.pictures import Source
-from nunbit.errors import CannotCreateError, MissingInputError, NunbitError, UsageError
+from nunbit.errors import CannotCreateError, DataError, MissingInputError, NunbitError, UsageError
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
 from nunbit.recipes import get_recipe
 from nunbit.recipes.texts import TEXTS
-from nunbit.runfolder import read_predictions, read_result
+from nunbit.runfolder import read_config, read_losses, read_predictions, read_result
 from nunbit.runtime import choose_runtime
 from nunbit.signals import stop_requests
 
@@ -456,3 +456,22 @@ def workers_in(folder: Path) -> list[str]:
         except OSError:
             continue  # it ended meanwhile, or is somebody else's
     return found
+
+
+def test_no_more_trainings_at_once_than_there_are(tmp_path: Path) -> None:
+    """Sixteen cores got one thread each of two trainings, and fourteen had nothing to do."""
+    found = nunbit.compare(
+        ["digits/cnn"], seeds=2, run_dir=tmp_path / "c", jobs=9, quiet=True, epochs=1, threads=1
+    )
+    assert found.jobs == 2
+
+
+def test_a_damaged_file_of_a_run_is_named(comparison: Comparison, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(comparison.folder, tmp_path / "copied"))
+    run = next(folder.rglob("metrics.jsonl")).parent
+    (run / "metrics.jsonl").write_text('{"epoch": 1, "trai')
+    with pytest.raises(DataError, match=r"metrics\.jsonl cannot be read"):
+        read_losses(run)
+    (run / "config.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"config\.json cannot be read"):
+        read_config(run)

@@ -206,3 +206,31 @@ def asked_again(config: RunConfig) -> RunConfig:
     assert (nunbit, train) == ("nunbit", "train")
     pairs = zip(words[::2], words[1::2], strict=True)
     return get_recipe(recipe).override({name.removeprefix("--"): value for name, value in pairs})
+
+
+@pytest.mark.parametrize(
+    ("section", "field"), [("model", "width"), ("model", "freze"), ("data", "siz")]
+)
+def test_a_field_that_no_section_has_is_refused_in_every_section(section: str, field: str) -> None:
+    """In the network's section it was dropped, and another network trained than was asked for."""
+    body = json.loads(RunConfig().to_json())
+    body[section][field] = 32
+    with pytest.raises(UsageError, match=f"no setting '{section}.{field}'"):
+        RunConfig.from_json(json.dumps(body))
+
+
+def test_options_are_added_to_those_of_the_same_network() -> None:
+    first = RunConfig().override({"model.width": 8})
+    assert first.override({"optim.lr": 0.1}).model.args == {"width": 8}
+    assert first.override({"model.depth": 3}).model.args == {"width": 8, "depth": 3}
+    assert first.override({"model.name": "net"}).model.args == {}
+    assert first.override({"model.name": "net", "model.width": 4}).model.args == {"width": 4}
+    assert RunConfig.from_json(first.to_json()) == first
+
+
+def test_words_carry_an_option_that_is_true_or_false() -> None:
+    shared = get_recipe("birds/resdeep").override({"model.shared": True, "data.flip": True})
+    words = spelled(shared)
+    assert words is not None
+    assert "--model.shared true" in words
+    assert "--data.flip true" in words

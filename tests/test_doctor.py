@@ -268,7 +268,8 @@ def test_a_name_that_no_file_can_have_is_one_unreadable_picture(photos: Path) ->
 
 def test_two_reports_at_once_take_two_folders(photos: Path) -> None:
     diagnosis = nunbit.doctor(photos, features="none", quiet=True)
-    again = write_diagnosis(diagnosis, Path("doctor/photos"))  # which was free when it began
+    # Which was free when it began.
+    again = write_diagnosis(diagnosis, Path("doctor/photos"), is_asked=False)
     assert diagnosis.report == Path("doctor/photos/report.html")
     assert again.report == Path("doctor/photos-2/report.html")
 

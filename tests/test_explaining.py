@@ -578,3 +578,11 @@ def test_lessons_are_explained_and_not_trained(capsys: pytest.CaptureFixture[str
     assert "write: nunbit explain basics/convolution" in capsys.readouterr().err
     assert main(["recipes"]) == 0
     assert "basics/linear" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("what", "code"), [(".", 66), ("", 2), ("/", 66)])
+def test_a_folder_that_is_no_run_is_one_line(
+    what: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", what]) == code
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -26,7 +26,7 @@ from nunbit.config import RunConfig, TrainConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import StoppedError
-from nunbit.evaluation import collect_logits
+from nunbit.evaluation import VIEW_COUNT, _views, collect_logits
 from nunbit.finetuning import probe as probing
 from nunbit.finished import Finished
 from nunbit.models.registry import build_model
@@ -333,6 +333,12 @@ def test_a_large_first_layer_is_bounded_before_it_takes_memory() -> None:
     with torch.device("meta"):
         assert Whitening(3, 32).weight.shape == (48, 3, 64, 64)
     assert Whitening(3, 32).weight.numel() < 600_000
+
+
+def test_a_plan_counts_as_many_views_as_are_measured() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    for views, count in VIEW_COUNT.items():
+        assert len(_views(x, views)) == count  # type: ignore[arg-type]  # its keys are the words
 
 
 # Precision

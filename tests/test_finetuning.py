@@ -4,12 +4,14 @@ The network is timm's smallest, with random weights in a file of the user's: not
 """
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
@@ -26,16 +28,20 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import UnreadableError
 from nunbit.data.stats import digests
-from nunbit.errors import DataError, MissingInputError, UsageError
+from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
 from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.finetuning import probe as probe_module
 from nunbit.finetuning import strategy as strategy_module
 from nunbit.finetuning.strategy import FEW, Strategy, choose_strategy, finetune_config
 from nunbit.finished import Finished
+from nunbit.models import pretrained
+from nunbit.models.catalog import find_entry
 from nunbit.models.head import find_head
 from nunbit.models.registry import build_model
 from nunbit.models.surgery import get
+from nunbit.recipes import get_recipe
 from nunbit.runtime import Runtime, choose_runtime, seeded
+from nunbit.start import preprocess_of
 from nunbit.training import tempo
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.training.optim import build_optimizer
@@ -344,19 +350,60 @@ def test_features_of_other_data_are_none_of_this(
         assert f"features of {fresh} of 60 pictures" in said[0]
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"data.resize": "pad"}, "data.resize is pad; the weights take"),
-        ({"data.normalize": "half"}, "data.normalize is half; the weights take their own mean"),
-    ],
-)
-def test_what_the_weights_decide_is_not_said_in_vain(
-    settings: dict[str, str], said: str, colours: Path, weights: Path
-) -> None:
-    config = finetune_config(str(colours), TINY, str(weights)).override(settings)
-    with pytest.raises(UsageError, match=said):
+def test_what_the_weights_decide_is_not_said_in_vain(colours: Path, weights: Path) -> None:
+    config = finetune_config(str(colours), TINY, str(weights)).override({"data.resize": "pad"})
+    with pytest.raises(UsageError, match=r"data\.resize is pad; the weights take (crop|squash)"):
         choose_strategy(config, open_source(str(colours)), 3600, "head", lambda _line: None)
+
+
+def test_the_recipes_of_the_texts_take_pretrained_weights_too(weights: Path) -> None:
+    """Their normalisation is for random weights; nobody asked for it beside these."""
+    given = {"model.name": TINY, "model.weights": str(weights)}
+    for recipe in ("cifar10/resnet18", "mnist/cnn"):
+        found = preprocess_of(get_recipe(recipe).override(given))
+        assert found is not None
+        assert found.mean == preprocess_of(finetune_config("d", TINY, str(weights))).mean  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_weights_file_and_is_not_waited_for(colours: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NunbitError, match="pipe"):
+        nunbit.finetune(colours, model="torchvision:alexnet", weights=tmp_path / "pipe", quiet=True)
+
+
+def test_weights_without_a_last_layer_get_one(colours: Path, tmp_path: Path) -> None:
+    """Those of self-supervised training have none; timm says so by `num_classes=0`."""
+    model = timm.create_model("test_efficientnet", num_classes=0)
+    save_file(model.state_dict(), tmp_path / "bare.safetensors")
+    name = "timm:test_efficientnet"
+    entry = replace(find_entry(name), num_classes=0)
+    config = finetune_config(str(colours), name, str(tmp_path / "bare.safetensors"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pretrained, "find_entry", lambda *_: entry)
+        chosen = choose_strategy(
+            config.override({"data.size": SIZE}), open_source(str(colours)), 3600, "head",
+            lambda _line: None,
+        )  # fmt: skip
+        run = nunbit.train(chosen, run_dir=tmp_path / "run", quiet=True)
+    assert run.test.accuracy > 0.5
+
+
+def test_pictures_are_probed_all_over_a_source(
+    colours: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new class that sorts first made all known features seem new."""
+    finetuned(colours, weights, tmp_path / "run", "head")
+    (colours / "aster").mkdir()
+    for i in range(20):
+        noisy_picture((9, 99, 99), 7000 + i, (20, 16)).save(colours / "aster" / f"{i}.png")
+    monkeypatch.setattr(probe_module, "_forward_seconds", lambda _m, x, _r: 0.01 * len(x))
+    config = finetune_config(str(colours), TINY, str(weights)).override(
+        {"data.size": SIZE, "train.precision": "fp32"}
+    )
+    said: list[str] = []
+    choose_strategy(config, open_source(str(colours)), 3600, "head", said.append)
+    assert "features of 20 of 80 pictures" in said[0]
 
 
 def test_a_last_layer_that_cannot_be_fitted_is_refused_before_any_feature(

@@ -19,7 +19,7 @@ GROUPS = (
     ("training", "checkpoint"),
     ("bundle", "modelfile"),
     ("start", "reading", "planning", "zoo", "legacy"),
-    ("conclusion", "run", "runlines", "runclaim", "runfolder", "finished", "events"),
+    ("conclusion", "run", "runlines", "running", "runclaim", "runfolder", "finished", "events"),
     ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),
     ("asked", "lrfind"),
     ("reporting",),

@@ -305,3 +305,10 @@ def test_no_colours_and_no_blocks_where_there_is_no_utf8(monkeypatch: pytest.Mon
     console.print(line)
     stream.flush()
     assert b"images/s" in stream.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_line_is_said_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file named scan:cat:1.png was printed with a picture of a cat."""
+    line = "left out scan:cat:1.png and [bold]a:x:b.png"
+    Display().say(line)
+    assert capsys.readouterr().err == f"{line}\n"

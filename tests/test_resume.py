@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import torch
 
 import nunbit
 from conftest import noisy_picture, write_classes
-from nunbit import signals
+from nunbit import conclusion, signals
 from nunbit.checkpoint import FOLDER, Checkpointer, _files, load_newest, read, restore
 from nunbit.cli import main
 from nunbit.config import RunConfig
@@ -26,14 +28,19 @@ from nunbit.errors import (
     DataError,
     DivergedError,
     LockedError,
+    StoppedError,
     StorageError,
     UsageError,
 )
+from nunbit.liveline import Cell
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.models.registry import build_model
+from nunbit.progress import Display
+from nunbit.run import train_run
 from nunbit.runfolder import read_predictions
 from nunbit.runtime import choose_runtime
 from nunbit.storage import load_tensors, save_tensors
+from nunbit.training import loop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.values import Interval
@@ -505,3 +512,107 @@ def test_a_disk_that_is_really_full(quick: RunConfig, tmp_path: Path) -> None:
     left = done.stdout.split()
     assert left, "the older checkpoint is still there"
     assert not [name for name in left if name.endswith(".tmp")]
+
+
+def test_older_checkpoints_stay_until_two_new_ones_are_there(begun: Path) -> None:
+    """One that is damaged counted as one of the two, and left a single good one."""
+    newest, older = _files(begun / FOLDER)
+    newest.write_bytes(newest.read_bytes()[:-9])
+    checkpoint = load_newest(begun, lambda _line: None)
+    assert checkpoint is not None
+    model = build_model("net", num_classes=3, in_channels=3, image_size=(16, 16), args={"width": 4})
+    state = TrainState(model, build_optimizer(model, RunConfig().optim))
+    checkpointer = Checkpointer(begun, Interval.parse("off"), {})
+    for step in (1, 2, 3):
+        state.step = step
+        checkpointer.save(state, [])
+        names = {path.name for path in _files(begun / FOLDER)}
+        expected = {f"step-{s:010}.safetensors" for s in range(max(1, step - 1), step + 1)}
+        assert names == expected | ({newest.name, older.name} if step == 1 else set())
+
+
+@pytest.mark.parametrize("moment", ["validation", "measuring"])
+def test_a_signal_after_the_last_update_is_heard(
+    moment: str, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was looked for between updates only: minutes of measuring went on to the end."""
+    module, name = (loop, "measure") if moment == "validation" else (conclusion, "collect_logits")
+    original, sent = getattr(module, name), []
+
+    def signalling(*args: object) -> object:
+        if not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(module, name, signalling)
+    config = quick.override({"train.epochs": 1})
+    with pytest.raises(StoppedError, match=r"after epoch 1, step .* nunbit resume") as e:
+        nunbit.train(config, run_dir=tmp_path / "run", quiet=True)
+    assert e.value.exit_code == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    monkeypatch.setenv("NUNBIT_CACHE", str(tmp_path / "cache"))
+    result = nunbit.resume(tmp_path / "run", quiet=True)
+    whole = nunbit.train(config, run_dir=tmp_path / "whole", quiet=True)
+    assert result["test"] == whole.to_dict()["test"]
+    assert result["final_loss"] == whole.to_dict()["final_loss"]
+
+
+def test_the_log_grows_with_each_epoch(quick: RunConfig, tmp_path: Path) -> None:
+    counts: list[int] = []
+
+    class Counting(Display):
+        def say_cells(self, cells: Sequence[Cell]) -> None:
+            lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+            counts.append(len(lines))
+
+    train_run(quick, tmp_path / "run", Counting(quiet=True), lambda _finished: None)
+    assert counts == [1, 2]
+
+
+def test_a_log_that_lost_a_line_is_whole_in_the_end(quick: RunConfig, tmp_path: Path) -> None:
+    whole = nunbit.train(quick, run_dir=tmp_path / "whole", quiet=True)
+    stop = {"done": False}
+
+    class Torn(Display):
+        def say_cells(self, cells: Sequence[Cell]) -> None:
+            if not stop["done"]:  # after the first epoch's line was written
+                stop["done"] = True
+                (tmp_path / "torn" / "metrics.jsonl").write_text('{"epoch": 1, "trai')
+
+    train_run(quick, tmp_path / "torn", Torn(quiet=True), lambda _finished: None)
+    logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "torn")]
+    assert logs[0] == logs[1]
+    assert len(whole.epochs) == 2
+
+
+def test_of_two_threads_one_gets_the_folder(tmp_path: Path) -> None:
+    tmp_path.joinpath("run").mkdir()
+    start, got = threading.Barrier(8), []
+
+    def hold() -> None:
+        start.wait()
+        try:
+            with locked(tmp_path / "run"):
+                got.append(True)
+                time.sleep(0.2)
+        except LockedError:
+            got.append(False)
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == [False] * 7 + [True]
+
+
+def test_signals_that_a_shell_ignores_stay_ignored() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from nunbit.signals import stop_requests\n"
+        "with stop_requests():\n"
+        "    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

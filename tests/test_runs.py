@@ -456,3 +456,30 @@ def test_initial_weights_are_chosen_by_name(quick: RunConfig, tmp_path: Path) ->
     assert again.model.init == "normal"
     with pytest.raises(UsageError, match=r"model\.init"):
         quick.override({"model.init": "xaver"})
+
+
+def test_one_that_lost_its_folder_to_another_takes_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks first may make `runs` and remove it again, between two steps of the other."""
+    original, gone = runclaim.create_folder, []
+
+    def vanishing(folder: Path) -> None:
+        original(folder)
+        if not gone:
+            gone.append(True)
+            shutil.rmtree(folder.parent)
+
+    monkeypatch.setattr(runclaim, "create_folder", vanishing)
+    with claim_new(None, "quick") as folder:
+        assert gone
+        assert folder == Path("runs/quick")
+
+
+def test_a_folder_of_somebody_is_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("it may be the whole disk"))
+    with pytest.raises(CannotCreateError, match="not empty"), claim_new(tmp_path / "disk", "quick"):
+        pass

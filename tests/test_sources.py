@@ -200,7 +200,7 @@ def test_bad_pictures_stop_the_start_or_are_listed(colours: Path) -> None:
         opened(colours)
     assert "2 pictures cannot be read" in str(caught.value)
     assert "red/000.png (not a picture: text)" in str(caught.value)
-    assert "--skip-bad" in str(caught.value)
+    assert "--data.skip_bad" in str(caught.value)
     data = opened(colours, skip_bad=True)
     assert [(s.name, s.reason) for s in data.skipped] == [
         ("blue/001.png", "the file is empty"),
@@ -251,6 +251,36 @@ def test_validation_is_not_taken_from_what_the_test_split_holds(tmp_path: Path) 
     assert data.leaks == 30
     assert sizes(data) == (21, 9, 30)
     assert not set(data.test.digests) & {*data.train.digests, *data.val.digests}
+
+
+def test_a_class_that_leaks_shrink_is_still_trained_on(tmp_path: Path) -> None:
+    """As long as nothing is split from what is left."""
+    for part in ("train", "val", "test"):
+        write_classes(tmp_path / "d" / part, 8, first_seed=100 * len(part))
+    for path in sorted((tmp_path / "d/train/red").iterdir())[2:]:
+        shutil.copy(path, tmp_path / "d/test/red" / f"copy-{path.name}")
+    data = opened(tmp_path / "d")
+    assert (sizes(data), data.leaks) == ((18, 24, 30), 6)
+
+
+def test_what_lies_beside_classes_is_called_what_it_is(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "links/cat").mkdir(parents=True)
+    (tmp_path / "links/cat/more").symlink_to(colours)
+    with pytest.raises(DataError, match=r"no pictures .* but others: cat/more"):
+        open_source(str(tmp_path / "links"))
+    (tmp_path / "flat/train/cat").mkdir(parents=True)
+    shutil.copy(colours / "red/000.png", tmp_path / "flat/train/1.png")
+    with pytest.raises(DataError, match=r"train/1\.png lies in no class"):
+        open_source(str(tmp_path / "flat"))
+    write_classes(tmp_path / "split/train", 4)
+    write_classes(tmp_path / "split/test", 3)
+    shutil.copy(colours / "red/000.png", tmp_path / "split/beside.png")
+    assert open_source(str(tmp_path / "split")).ignored == ("beside.png",)
+
+
+def test_a_name_that_no_file_can_have_is_no_data() -> None:
+    with pytest.raises(MissingInputError):
+        nunbit.train(data="a\0b", quiet=True)
 
 
 def test_splits_without_classes_are_no_classes(tmp_path: Path, colours: Path) -> None:
@@ -665,6 +695,18 @@ def test_cifar10_that_was_saved_again_keeps_its_names(
         pq.write_table(table, tmp_path / "cifar10" / f"{part}.parquet")
     with pytest.raises(DataError, match="does not hold cifar10; its classes are a, b"):
         open_source("birds")
+
+
+def test_parquet_without_rows_is_one_line(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    images = pa.array([], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    pq.write_table(
+        pa.table({"img": images, "label": pa.array([], pa.int64())}), tmp_path / "t.parquet"
+    )
+    with pytest.raises(DataError, match="has no rows"):
+        open_source(str(tmp_path / "t.parquet"))
 
 
 def test_labels_of_no_letters_are_no_classes(tmp_path: Path) -> None:

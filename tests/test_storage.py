@@ -135,12 +135,15 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(tmp_path: Path
 
 
 def test_a_folder_is_claimed_by_one_only(tmp_path: Path) -> None:
-    (tmp_path / "given").mkdir()
-    assert claim_folder(tmp_path / "given") == tmp_path / "given", "empty, as it was asked for"
-    (tmp_path / "given" / "report.html").touch()
-    assert claim_folder(tmp_path / "given") == tmp_path / "given-2"
-    (tmp_path / "given-2" / "report.html").touch()
-    assert claim_folder(tmp_path / "given") == tmp_path / "given-3"
-    assert claim_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-    with pytest.raises(CannotCreateError, match="cannot write into"):
-        claim_folder(tmp_path / "given" / "report.html" / "below")
+    default = tmp_path / "doctor" / "photos"
+    first = claim_folder(default, is_asked=False)
+    second = claim_folder(default, is_asked=False)  # though the first has written nothing yet
+    assert (first, second) == (default, default.with_name("photos-2"))
+    (tmp_path / "empty").mkdir()
+    assert claim_folder(tmp_path / "empty", is_asked=True) == tmp_path / "empty"
+    (tmp_path / "empty" / "report.html").touch()
+    with pytest.raises(CannotCreateError, match="is not empty; choose another --out"):
+        claim_folder(tmp_path / "empty", is_asked=True)
+    for is_asked in (True, False):
+        with pytest.raises(CannotCreateError, match="cannot write into"):
+            claim_folder(tmp_path / "empty" / "report.html" / "below", is_asked=is_asked)

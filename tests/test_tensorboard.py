@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from torch import nn
 import nunbit.training.loop as loop
 from nunbit.cli import main
 from nunbit.config import RunConfig
+from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
-from nunbit.events import CURVES, FOLDER, Events
+from nunbit.events import CURVES, FOLDER, Events, draw
 from nunbit.finished import Finished
 from nunbit.progress import Display
 from nunbit.run import resume_run, train_run
@@ -166,3 +168,12 @@ def test_a_log_that_cannot_be_written_is_said_once(quick: RunConfig, tmp_path: P
         "cannot write the TensorBoard events ([Errno 28] No space left on device); "
         "training goes on",
     ]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_one_row_are_drawn(channels: int) -> None:
+    images = torch.randint(0, 256, (4, 1, 64, channels), dtype=torch.uint8)
+    pictures = ImageSet(images, torch.tensor([0, 1, 0, 1]), list("abcd"), list("abcd"))
+    dataset = SimpleNamespace(test=pictures, class_names=("a", "b"))
+    drawn = draw(SimpleNamespace(dataset=dataset, test_logits=torch.zeros(4, 2)))  # type: ignore[arg-type]
+    assert drawn.shape[2] == 3

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import nunbit.run as run_module
-from nunbit import get_recipe
+from nunbit import get_recipe, running
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.preprocess import Preprocess
@@ -64,8 +64,8 @@ def test_no_bit_is_changed(
         return train_run(config, folder, QUIET, lambda _finished: None)
 
     looked = trained(tmp_path / "a")
-    monkeypatch.setattr(run_module, "watch_start", lambda batches, *_: batches)
-    monkeypatch.setattr(run_module, "_look_at_units", lambda *_: None)
+    monkeypatch.setattr(running, "watch_start", lambda batches, *_: batches)
+    monkeypatch.setattr(running, "_look_at_units", lambda *_: None)
     plain = trained(tmp_path / "b")
     weights = plain.classifier.module.state_dict()
     for name, tensor in looked.classifier.module.state_dict().items():

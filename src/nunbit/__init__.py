@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nunbit.errors import (
         CannotCreateError,
         DataError,
+        DivergedError,
         LockedError,
         MissingInputError,
         NunbitError,
@@ -76,6 +77,7 @@ _PUBLIC = {
     "Metrics": "nunbit.metrics",
     "CannotCreateError": "nunbit.errors",
     "DataError": "nunbit.errors",
+    "DivergedError": "nunbit.errors",
     "LockedError": "nunbit.errors",
     "MissingInputError": "nunbit.errors",
     "NunbitError": "nunbit.errors",
@@ -96,6 +98,7 @@ __all__ = [
     "Comparison",
     "DataError",
     "Diagnosis",
+    "DivergedError",
     "Explanation",
     "Finished",
     "LockedError",

@@ -283,7 +283,7 @@ def doctor(
     folder = report_folder(spec, None if out is None else Path(out))
     runtime = choose_runtime(TrainConfig())
     diagnosis = diagnose(source, choice, count, runtime, display.track)
-    return write_diagnosis(diagnosis, folder)
+    return write_diagnosis(diagnosis, folder, is_asked=out is not None)
 
 
 def load(run: str | Path) -> Classifier:

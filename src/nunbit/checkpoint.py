@@ -59,6 +59,7 @@ class Checkpointer:
         self.facts = facts
         self._every = every
         self._saved_step = -1
+        self._own: list[Path] = []  # what this process has saved last
         self._saved_at = time.monotonic()
         self._cost_seconds = 0.0
         make_folder(self.folder)
@@ -103,9 +104,13 @@ class Checkpointer:
             return
         start = time.monotonic()
         tensors, body = encode(state, history, self.facts)
-        save_tensors(self.folder / f"step-{position:010}.safetensors", tensors, body)
-        for old in _files(self.folder)[KEPT:]:
-            old.unlink()
+        path = self.folder / f"step-{position:010}.safetensors"
+        save_tensors(path, tensors, body)
+        # Those of an earlier process go when two of this one are there: one may be damaged.
+        self._own = [*self._own, path][-KEPT:]
+        for old in _files(self.folder) if len(self._own) == KEPT else ():
+            if old not in self._own:
+                old.unlink()
         self._saved_step, self._saved_at = position, time.monotonic()
         self._cost_seconds = self._saved_at - start
 

@@ -1,5 +1,6 @@
 """What follows the last update: the decision when not to answer, and the numbers of every split."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -36,6 +37,7 @@ def conclude(
     dataset: Dataset,
     runtime: Runtime,
     head: HeadStart | None,
+    check: Callable[[], None],
 ) -> Conclusion:
     """Measure a network after its last update; its last layer takes in the temperature, if any.
 
@@ -46,10 +48,12 @@ def conclude(
         runtime: of the run.
         head: fitted last layer of a network that was not trained after that; its known features
             are not computed again.
+        check: raises between two splits when the run should stop.
     """
     measured = dataset.train if head is not None else measured_train(dataset.train, config)
 
     def outputs(part: str) -> Outputs:
+        check()
         if head is not None:
             return head.outputs(part)
         pictures: ImageSet = measured if part == "train" else getattr(dataset, part)

@@ -61,7 +61,7 @@ class RunConfig:
         """
         settings = {key.replace("-", "_"): value for key, value in settings.items()}
         changes: dict[str, dict[str, Any]] = {}
-        model_args = dict(self.model.args)
+        options: dict[str, Setting] = {}
         for key, value in settings.items():
             section, _, name = key.partition(".")
             if section not in SECTIONS or not name:
@@ -70,15 +70,16 @@ class RunConfig:
                     "no setting '{key}'; {hint}", key=key, hint=did_you_mean(key, known)
                 )
             if section == "model" and name not in section_fields("model"):
-                model_args[name] = literal(value)
+                options[name] = literal(value)
                 continue
             _require_field(section, name)
             changes.setdefault(section, {})[name] = value
-        if changes.get("model", {}).get("name", self.model.name) != self.model.name:
-            # Options belong to a network; another one starts from its own defaults.
-            model_args = {k: v for k, v in model_args.items() if f"model.{k}" in settings}
-        if model_args != dict(self.model.args) and "args" not in changes.get("model", {}):
-            changes.setdefault("model", {})["args"] = model_args
+        model = changes.get("model", {})
+        # Options belong to a network; another one starts from its own defaults.
+        is_same = model.get("name", self.model.name) == self.model.name
+        if options or not (is_same or "args" in model):
+            args = model.get("args", self.model.args if is_same else {})
+            changes["model"] = {**model, "args": {**args, **options}}
         replaced = {s: dataclasses.replace(getattr(self, s), **new) for s, new in changes.items()}
         return dataclasses.replace(self, **replaced)
 
@@ -116,6 +117,8 @@ class RunConfig:
                     section=section,
                     hint=did_you_mean(section, SECTIONS),
                 )
+            for name in fields:
+                _require_field(section, name)
             settings |= {f"{section}.{name}": value for name, value in fields.items()}
         return dataclasses.replace(RunConfig().override(settings), recipe=recipe)
 

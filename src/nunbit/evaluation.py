@@ -15,7 +15,7 @@ from nunbit.models.stages import watched
 from nunbit.runtime import Runtime
 
 Views = Literal["one", "mirror", "shift", "both"]
-COUNTS = {"one": 1, "mirror": 2, "shift": 3, "both": 6}  # of the views
+VIEW_COUNT = {"one": 1, "mirror": 2, "shift": 3, "both": 6}
 SHIFT = 1  # pixels
 
 

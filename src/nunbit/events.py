@@ -100,14 +100,15 @@ class Events:
         if self._writer is None or self._is_begun:
             return
         p = preprocess
-        traced = copy.deepcopy(model).cpu()
         try:
+            traced = copy.deepcopy(model).cpu()
             with eval_mode(traced), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the tracer, about what a graph cannot show
                 picture = torch.zeros(1, p.channels, p.height, p.width)
                 self._attempt(lambda writer: writer.add_graph(traced, picture))
         except (RuntimeError, TypeError, ValueError) as error:  # networks that cannot be traced
-            self._say(tr("TensorBoard gets no graph: {reason}", reason=str(error).splitlines()[0]))
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            self._say(tr("TensorBoard gets no graph: {reason}", reason=reason))
 
     def add(self, result: EpochResult) -> None:
         """Add one epoch to the curves."""
@@ -186,8 +187,10 @@ def draw(finished: Finished) -> np.ndarray[Any, np.dtype[np.uint8]]:
         axes.axis("off")
     for axes, i in zip(grid.flat, chosen, strict=False):
         image = test.images[i].numpy()
-        grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
-        axes.imshow(image.squeeze(), **(grey if image.shape[2] == 1 else {}))
+        if image.shape[2] == 1:
+            axes.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255)
+        else:
+            axes.imshow(image)
         said, label = classes[int(predicted_N[i])], classes[int(test.labels[i])]
         wrong = "" if said == label else f"\nis {label}"
         colour = "#b91c1c" if wrong else "black"

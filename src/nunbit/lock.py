@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from nunbit.errors import CannotCreateError, LockedError
 from nunbit.language import tr
 
 LOCK_FILE = ".lock"
+_guard = threading.Lock()
 _held: set[Path] = set()  # lockf does not keep a process from locking its own file again
 
 
@@ -28,10 +30,11 @@ def locked(folder: Path) -> Iterator[None]:
         CannotCreateError: the lock file cannot be written.
     """
     path = (folder / LOCK_FILE).resolve()
-    if path in _held:
-        raise LockedError("{folder} is in use by this process", folder=folder)
-    handle = _open_locked(path, folder)
-    _held.add(path)
+    with _guard:  # of two threads one is told
+        if path in _held:
+            raise LockedError("{folder} is in use by this process", folder=folder)
+        handle = _open_locked(path, folder)
+        _held.add(path)
     try:
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}

@@ -21,7 +21,7 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.named import NAMED
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
-from nunbit.evaluation import COUNTS
+from nunbit.evaluation import VIEW_COUNT
 from nunbit.language import tr
 from nunbit.models.mode import eval_mode
 from nunbit.progress import Display
@@ -77,8 +77,8 @@ class Candidate:
             budget_seconds: for updates, measuring and the report.
         """
         settings, train = self.config.eval, len(dataset.train)
-        views = COUNTS[settings.views] if settings.views != "one" else 0  # beside the plain pass
-        measured = (1 + views) * len(dataset.test) + min(settings.train_pictures or train, train)
+        passes = 1 + (VIEW_COUNT[settings.views] if settings.views != "one" else 0)
+        measured = passes * len(dataset.test) + min(settings.train_pictures or train, train)
         forward = FORWARD_COST * self.full_seconds
         validated = len(dataset.val) / train if dataset.val else 0.0  # for each that is trained on
         left = budget_seconds - REPORT_SECONDS - measured * forward
@@ -132,8 +132,8 @@ def planned(
     runtime = choose_runtime(config.train)
     with stop_requests() as stop:
         dataset = read_dataset(config, runtime, display, stop)
-    planned = plan_training(config, dataset, runtime, deadline, display.say, given)
-    return planned, lambda *_: dataset
+    chosen = plan_training(config, dataset, runtime, deadline, display.say, given)
+    return chosen, lambda *_: dataset
 
 
 def plan_training(

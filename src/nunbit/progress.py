@@ -37,7 +37,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print one line, as it is."""
-        self._console.print(line, markup=False)
+        self._console.print(line, markup=False, emoji=False)
 
     def say_cells(self, cells: Sequence[Cell]) -> None:
         """Print one line of a table; a narrow terminal gets the pieces that matter most."""

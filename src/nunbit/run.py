@@ -1,10 +1,8 @@
 """One training from settings to a measured model in a run folder."""
 
 import json
-import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +13,30 @@ from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import anchored
 from nunbit.data.splits import Dataset
-from nunbit.errors import DivergedStepError, StoppedError
 from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
-from nunbit.liveline import Sums
 from nunbit.metrics import Metrics, measure
-from nunbit.progress import Display, Follow
+from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runclaim import claim_existing, claim_new
 from nunbit.runfolder import (
-    EpochLog,
     is_finished,
     require_same_data,
     write_beginning,
     write_config,
+    write_logs,
     write_predictions,
     write_result,
 )
-from nunbit.runlines import epoch_cells, run_header
-from nunbit.runtime import Runtime, choose_runtime, limited_threads, versions
+from nunbit.runlines import run_header
+from nunbit.running import Training, resumable, train_epochs
+from nunbit.runtime import Runtime, choose_runtime, versions
 from nunbit.signals import StopRequest, stop_requests
 from nunbit.start import HeadStart, Start, build_start, fit_start, machine_of, resolved
 from nunbit.storage import make_folder
-from nunbit.training.check import dead_fault, watch_start
-from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
+from nunbit.training.loop import keep_best
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import Best, TrainState, copy_weights
 from nunbit.training.tempo import settle_precision
@@ -142,36 +138,17 @@ def resume_run(
         return _complete(training, stop, display, publish)
 
 
-@dataclass
-class _Training:
-    """What a training needs at hand."""
-
-    config: RunConfig
-    runtime: Runtime
-    dataset: Dataset
-    loader: TrainLoader
-    state: TrainState
-    checkpointer: Checkpointer
-    history: list[EpochResult]
-    run_dir: Path
-    start: Start
-    start_seconds: float = 0.0
-    """Wall time before the first epoch."""
-    head: HeadStart | None = None
-    """Fitted in this process; None after a resume, and where the head is random."""
-
-
 def _loader(config: RunConfig, dataset: Dataset, runtime: Runtime) -> TrainLoader:
     return TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
 
 
 def _new_training(
     config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path, start: Start
-) -> _Training:
+) -> Training:
     state = TrainState(start.model, build_optimizer(start.model, config.optim))
     facts = {"config": json.loads(config.to_json()), "fingerprint": dataset.fingerprint}
     every = Interval.parse(config.train.checkpoint_every)
-    return _Training(
+    return Training(
         config=config,
         runtime=runtime,
         dataset=dataset,
@@ -185,22 +162,24 @@ def _new_training(
 
 
 def _complete(
-    training: _Training, stop: StopRequest, display: Display, publish: Publish
+    training: Training, stop: StopRequest, display: Display, publish: Publish
 ) -> Finished:
     """Train to the end, publish the report, and count the run as finished even if that failed."""
     with open_events(training.run_dir, training.history, display.say) as events:
         events.add_graph(training.state.model, training.dataset.preprocess)
-        finished = _finish(training, events, stop, display)
+        with resumable(training):
+            finished = _finish(training, events, stop, display)
         events.add_end(finished)
     try:
         publish(finished)
     finally:
+        write_logs(finished.run_dir, finished.epochs)
         write_predictions(finished.run_dir, finished.dataset, finished.test_logits)
         write_result(finished.run_dir, finished.record())
     return finished
 
 
-def _finish(training: _Training, events: Events, stop: StopRequest, display: Display) -> Finished:
+def _finish(training: Training, events: Events, stop: StopRequest, display: Display) -> Finished:
     """Train to the end, measure, and write the model file."""
     config, runtime, dataset = training.config, training.runtime, training.dataset
     state, run_dir = training.state, training.run_dir
@@ -208,14 +187,15 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
     if config.model.head == "logistic" and not state.step and not state.epoch:
         training.head = _fit_head(training, stop, display)
         state.best = _best_start(training.head, training)
-    _train(training, events, stop, display)
+    train_epochs(training, events, stop, display)
     best = keep_best(state.model, state)
     kept = state.epoch if best is None else best
     if best == 0:
         display.say(
             tr("no epoch did better on validation than the fitted last layer, which is kept")
         )
-    end = conclude(state.model, config, dataset, runtime, None if kept else training.head)
+    head = None if kept else training.head
+    end = conclude(state.model, config, dataset, runtime, head, stop.check)
     if end.decision and end.test.answers:
         display.say(describe_promise(end.decision))
         display.say(tr("test pictures: {answers}", answers=describe_answers(end.test.answers)))
@@ -235,69 +215,7 @@ def _finish(training: _Training, events: Events, stop: StopRequest, display: Dis
     )  # fmt: skip  # one name a line would take ten
 
 
-def _train(training: _Training, events: Events, stop: StopRequest, display: Display) -> None:
-    """Run the epochs that are left: log, show and save each, and stop early if it is due."""
-    state, config, history = training.state, training.config, training.history
-    log = EpochLog(training.run_dir, history, display)
-    steps = training.loader.total_steps
-    try:
-        with display.live(steps, lambda: Sums(state.step, *state.sums.tolist())) as follow:
-            epochs = _epochs(training, follow, stop, display)
-            while not should_stop(state, config) and (result := next(epochs, None)) is not None:
-                history.append(result)
-                log.add(result)
-                events.add(result)
-                display.say_cells(epoch_cells(result, training.loader.epochs))
-                if result.epoch == 1:
-                    _look_at_units(training, display)
-    except StoppedError as error:
-        again = tr(
-            "go on with: nunbit resume {run_dir}", run_dir=shlex.quote(str(training.run_dir))
-        )
-        where = tr("after epoch {epoch}, step {step}", epoch=state.epoch, step=state.step)
-        raise StoppedError(f"{error} {where}; {again}", error.exit_code - 128) from None
-    except DivergedStepError as error:
-        raise DivergedStepError(f"{error} {_batch_names(training)}") from error
-    training.checkpointer.save(state, history)
-
-
-def _epochs(
-    training: _Training, follow: Follow, stop: StopRequest, display: Display
-) -> Iterator[EpochResult]:
-    """Run `fit` with all that looks at a training between two updates."""
-    state, num_classes = training.state, len(training.dataset.class_names)
-
-    def watch(batches: Iterable[Batch], _count: int, label: str) -> Iterator[Batch]:
-        checked = watch_start(batches, state, num_classes, display.say)
-        shown = follow(checked, label)
-        return training.checkpointer.watch(shown, state, training.history, stop.check)
-
-    return fit(state, training.loader, training.dataset.val, training.runtime, watch)
-
-
-def _look_at_units(training: _Training, display: Display) -> None:
-    """Say whether many units are dead after the first epoch."""
-    dataset, runtime = training.dataset, training.runtime
-    with limited_threads(runtime.threads):
-        fault = dead_fault(training.state.model, dataset.train.images, dataset.preprocess, runtime)
-    if fault:
-        display.say(tr("check: {fault}", fault=fault))
-
-
-def _batch_names(training: _Training) -> str:
-    """Name the pictures of the batch that a training stopped at."""
-    state = training.state
-    names = training.loader.names(state.epoch, state.step_in_epoch)
-    more = ", ..." if len(names) > 3 else ""
-    return tr(
-        "(epoch {epoch}, pictures {names}{more})",
-        epoch=state.epoch + 1,
-        names=", ".join(names[:3]),
-        more=more,
-    )
-
-
-def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadStart:
+def _fit_head(training: Training, stop: StopRequest, display: Display) -> HeadStart:
     """Fit the last layer before the first epoch, and say what that took."""
     track = stoppable(display, stop)
     head = fit_start(training.start, training.dataset, training.runtime, track)
@@ -316,7 +234,7 @@ def _fit_head(training: _Training, stop: StopRequest, display: Display) -> HeadS
     return head
 
 
-def _best_start(head: HeadStart, training: _Training) -> Best | None:
+def _best_start(head: HeadStart, training: Training) -> Best | None:
     """Return the network with its fitted last layer as what the epochs have to do better than."""
     val = training.dataset.val
     if val is None or not training.config.train.epochs:
@@ -325,7 +243,7 @@ def _best_start(head: HeadStart, training: _Training) -> Best | None:
     return Best(0, found.accuracy, found.loss, copy_weights(training.state.model))
 
 
-def _card(training: _Training, train: Metrics, test: Metrics) -> dict[str, Any]:
+def _card(training: Training, train: Metrics, test: Metrics) -> dict[str, Any]:
     """Return what travels with the weights, with the device and precision that computed them."""
     config, origin = resolved(training.config, training.runtime), training.start.origin
     return {

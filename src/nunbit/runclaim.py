@@ -1,6 +1,7 @@
 """Who may write a run folder: one process at a time, and a new run only where nothing lies."""
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from nunbit.data.sources import refuse_inside
 from nunbit.errors import CannotCreateError, LockedError, MissingInputError
 from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
-from nunbit.runfolder import CONFIG_FILE, RUNS, SKIPPED_FILE, SPLIT_FILE, readable
+from nunbit.runfolder import CONFIG_FILE, RUNS, SKIPPED_FILE, SPLIT_FILE, read_config
 from nunbit.storage import create_folder, is_temporary
 
 
@@ -46,8 +47,10 @@ def claim_new(run_dir: Path | None, recipe: str) -> Iterator[Path]:
             try:
                 held.enter_context(_claimed(folder))
                 break
-            except (CannotCreateError, LockedError):
-                if run_dir or not folder.exists():
+            except (CannotCreateError, LockedError, FileNotFoundError) as error:
+                # Another process took it; or it made `runs`, and has removed it again.
+                is_gone = FileNotFoundError in (type(error), type(error.__cause__))
+                if run_dir or not (is_gone or isinstance(error, LockedError) or folder.exists()):
                     raise
         yield folder
 
@@ -88,13 +91,16 @@ def _require_unborn(run_dir: Path) -> None:
 
     The lock is what a run writes first: without it, whatever lies here is somebody else's.
     """
-    names = {path.name for path in run_dir.rglob("*")}
-    if LOCK_FILE in names:
-        names -= {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
-        names = {name for name in names if not is_temporary(name)}
-    if names:
-        is_run = (run_dir / CONFIG_FILE).exists()
-        hint = tr(", or go on with it: nunbit resume {run_dir}", run_dir=run_dir) if is_run else ""
+    if os.path.exists(run_dir / LOCK_FILE):  # False for a name that is too long
+        own = {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
+        names = (path.name for path in run_dir.rglob("*"))
+        is_taken = any(name not in own and not is_temporary(name) for name in names)
+    else:
+        is_taken = any(run_dir.iterdir())  # and no further: it may be somebody's whole disk
+    if is_taken:
+        folder = shlex.quote(str(run_dir))
+        hint = tr(", or go on with it: nunbit resume {run_dir}", run_dir=folder)
+        hint = hint if (run_dir / CONFIG_FILE).exists() else ""
         raise CannotCreateError(
             "{run_dir} exists and is not empty; choose another --run-dir{hint}",
             run_dir=run_dir,
@@ -137,6 +143,4 @@ def claim_existing(run_dir: Path) -> Iterator[RunConfig]:
             config_file=CONFIG_FILE,
         )
     with locked(run_dir):
-        with readable(path, run_dir):
-            text = path.read_text(encoding="utf-8")
-        yield RunConfig.from_json(text)
+        yield read_config(run_dir)

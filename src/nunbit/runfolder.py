@@ -13,7 +13,7 @@ from torch import Tensor
 from nunbit.bundle import MODEL_FILE
 from nunbit.config import RunConfig
 from nunbit.data.splits import Dataset
-from nunbit.errors import DataError, StorageError
+from nunbit.errors import DataError, StorageError, listed
 from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.storage import atomic_write, csv_line
@@ -44,6 +44,29 @@ def read_result(run_dir: Path) -> dict[str, Any]:
     path = run_dir / RESULT_FILE
     with readable(path, run_dir):
         return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_config(run_dir: Path) -> RunConfig:
+    """Return the settings of a run that began.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    path = run_dir / CONFIG_FILE
+    with readable(path, run_dir):
+        return RunConfig.from_json(path.read_text(encoding="utf-8"))
+
+
+def read_losses(run_dir: Path) -> tuple[float, ...]:
+    """Return the mean training loss of each epoch.
+
+    Raises:
+        DataError: the log is damaged.
+    """
+    path = run_dir / METRICS_FILE
+    with readable(path, run_dir):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return tuple(float(json.loads(line)["train_loss"]) for line in lines)
 
 
 def write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
@@ -110,17 +133,10 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
         for name in now
         if name in before and before[name] != now[name]
     ]
-    named = ", ".join(found[:NAMED_DIFFERENCES])
-    more = (
-        tr(" and {count} more", count=len(found) - NAMED_DIFFERENCES)
-        if len(found) > NAMED_DIFFERENCES
-        else ""
-    )
     raise DataError(
-        "the data of {run_dir} changed since it began: {named}{more}",
+        "the data of {run_dir} changed since it began: {named}",
         run_dir=run_dir,
-        named=named,
-        more=more,
+        named=listed(found, NAMED_DIFFERENCES),
     )
 
 
@@ -151,6 +167,24 @@ def _split_table(dataset: Dataset) -> str:
     return "".join(lines)
 
 
+def write_logs(run_dir: Path, history: Sequence[EpochResult]) -> None:
+    """Write both logs whole: while a run goes on, a full disk may have cost them a line."""
+    for name, lines in _log_lines(history).items():
+        atomic_write(run_dir / name, lines.encode())
+
+
+def _log_lines(results: Sequence[EpochResult]) -> dict[str, str]:
+    """Return a line of each log for each epoch."""
+    fields = {
+        METRICS_FILE: [result.metrics() for result in results],
+        TIMINGS_FILE: [result.timings() for result in results],
+    }
+    return {
+        name: "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        for name, rows in fields.items()
+    }
+
+
 class EpochLog:
     """Writes one line per epoch: results, which repeat bit for bit, apart from timings."""
 
@@ -169,11 +203,7 @@ class EpochLog:
 
     def _attempt(self, mode: str, results: Sequence[EpochResult]) -> None:
         try:
-            for name, fields in (
-                (METRICS_FILE, [r.metrics() for r in results]),
-                (TIMINGS_FILE, [r.timings() for r in results]),
-            ):
-                lines = "".join(json.dumps(f, allow_nan=False) + "\n" for f in fields)
+            for name, lines in _log_lines(results).items():
                 with (self._run_dir / name).open(mode, encoding="utf-8") as log:
                     log.write(lines)
         except OSError as error:

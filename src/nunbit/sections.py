@@ -53,7 +53,7 @@ class DataConfig:
     split_seed: int = 0
     """Seed of the splits; apart from train.seed, so that several seeds share one test set."""
     normalize: Literal["train", "half", "none"] = "train"
-    """Mean and std: of the training split, 0.5 and 0.5, or none (pixels in [0, 1] as they are)."""
+    """Mean and std: of the training split, 0.5 and 0.5, or none; pretrained weights have theirs."""
     flip: bool = False
     """Mirror each training picture left to right in every other epoch; which begin is random."""
     shift_pixels: int = 0

@@ -45,7 +45,11 @@ def stop_requests() -> Iterator[StopRequest]:
             os.kill(os.getpid(), number)
         request.received = signal.Signals(number)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    # Not those of a host in C (None), which could not be given back, nor what a shell has ignored.
+    before = {n: h for n, h in handlers.items() if h not in (None, signal.SIG_IGN)}
+    for number in before:
+        signal.signal(number, note)
     try:
         yield request
     finally:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nunbit.config import PRETRAINED, RunConfig
+from nunbit.config import PRETRAINED, ModelConfig, RunConfig
 from nunbit.data.loader import shrink
 from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
@@ -73,11 +74,10 @@ def preprocess_of(config: RunConfig) -> Preprocess | None:
     """
     if not config.model.weights:
         return None
-    own = find_entry(config.model.name, _hash_of(config.model.weights)).preprocess
+    own = find_entry(config.model.name, _hash_of(config.model)).preprocess
     for name, asked, plain, taken in (
         ("channels", config.data.channels, 0, own.channels),
         ("resize", config.data.resize, "crop", own.resize),
-        ("normalize", config.data.normalize, "train", tr("their own mean and std")),
     ):
         if asked not in (plain, taken):
             raise UsageError(
@@ -89,11 +89,14 @@ def preprocess_of(config: RunConfig) -> Preprocess | None:
     return own.resized(config.data.size) if config.data.size else own
 
 
-def _hash_of(weights: str) -> str:
-    """Return the sha256 of a weights file, by which a zoo may know it; "" where there is none."""
+def _hash_of(model: ModelConfig) -> str:
+    """Return the sha256 of a weights file, by which torchvision's are known; "" of any other."""
+    if not model.name.startswith("torchvision:"):
+        return ""
     try:
-        stat = os.stat(weights)
-        return _file_hash(weights, stat.st_size, stat.st_mtime_ns)
+        info = os.stat(model.weights)
+        is_file = stat.S_ISREG(info.st_mode)  # a FIFO would be waited for
+        return _file_hash(model.weights, info.st_size, info.st_mtime_ns) if is_file else ""
     except OSError:  # reading it says what is wrong; or the word `pretrained`
         return ""
 

@@ -148,21 +148,26 @@ def free_folder(out: Path | None, default: Path) -> Path:
     return folder
 
 
-def claim_folder(folder: Path) -> Path:
-    """Create the folder that `free_folder` found, or the next one if another process was first.
+def claim_folder(folder: Path, *, is_asked: bool) -> Path:
+    """Create the folder that `free_folder` found, when there is something to write.
+
+    Args:
+        folder: another process may have taken it since.
+        is_asked: it was asked for, and may be there, empty; else the next free one does as well.
 
     Raises:
-        CannotCreateError: it cannot be created.
+        CannotCreateError: it cannot be created, or something was written into what was asked for.
     """
+    if is_asked:
+        make_folder(folder)
+        return free_folder(folder, folder)
     create_folder(folder.parent)
     claimed, number = folder, 1
     while True:
         try:
-            claimed.mkdir()
+            claimed.mkdir()  # by one process only
             return claimed
         except FileExistsError:
-            if claimed.is_dir() and not any(claimed.iterdir()):
-                return claimed
             number += 1
             claimed = folder.with_name(f"{folder.name}-{number}")
         except OSError as error:

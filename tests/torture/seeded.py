@@ -76,10 +76,10 @@ DEFECTS = (
     ),
     Defect(
         "(g) logging outside the loop",
-        "run.py",
+        "running.py",
         "            log.add(result)\n",
         "            pass\n",
-        "test_runs.py -k folder_holds",
+        "test_resume.py -k log_grows",
     ),
     Defect(
         "(h) a missing Flatten",

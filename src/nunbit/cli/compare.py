@@ -86,7 +86,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             f"{row['seconds']:.0f}",
         ]
         table.add_row(*cells, *([text if row["text_test"] else "-"] if has_texts else []))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 120  # a file has no width, and rich would cut at 80
     console.print(table)

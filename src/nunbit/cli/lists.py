@@ -3,6 +3,7 @@
 from typing import Any
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.errors import UsageError
 from nunbit.language import mark, tr
 
 MODELS = mark("""Examples:
@@ -23,9 +24,9 @@ def models(
     name: str | None = None,
     /,
     *,
-    size: int = 32,
-    channels: int = 3,
-    classes: int = 2,
+    size: int | None = None,
+    channels: int | None = None,
+    classes: int | None = None,
     output: Output = DEFAULT_OUTPUT,
     settings: Settings = None,
 ) -> dict[str, Any]:
@@ -33,23 +34,25 @@ def models(
 
     Args:
         name: A network.
-        size: Side of the picture in pixels.
-        channels: 1 for grey, 3 for colour.
-        classes: Number of classes.
+        size: Side of the picture in pixels; the default is 32.
+        channels: 1 for grey, 3 for colour, which is the default.
+        classes: Number of classes; the default is 2.
         output: How to answer.
         settings: Options of the network as --model.OPTION VALUE.
     """
     from nunbit import networks
 
+    shape = {"size": size, "channels": channels, "classes": classes}
+    asked = {key: value for key, value in shape.items() if value is not None}
     if name is None:
+        if asked or settings:
+            raise UsageError("the list takes no options; write: nunbit models NAME --size 64")
         found = networks.models()
         for row in found["models"]:
             say(output, f"{row['name']:14} {row['description']}")
         say(output, tr("and timm:NAME, torchvision:NAME"))
         return found
-    summary = networks.summary(
-        name, size=size, channels=channels, classes=classes, settings=settings or {}
-    )
+    summary = networks.summary(name, **asked, settings=settings or {})
     say(output, *summary.lines())
     return summary.to_dict()
 

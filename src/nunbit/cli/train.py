@@ -1,5 +1,6 @@
 """Commands that train: `nunbit train` and `nunbit resume`."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,7 +121,7 @@ def result_lines(result: dict[str, Any]) -> list[str]:
         ),
         *([_views_line(views)] if views else []),
         tr("report: {path}", path=run_dir / "report.html"),
-        tr("next:   nunbit predict {run_dir} IMAGE...", run_dir=run_dir),
+        tr("next:   nunbit predict {run_dir} IMAGE...", run_dir=shlex.quote(str(run_dir))),
     ]
 
 

@@ -32,5 +32,7 @@ def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]
         if not equals:
             is_switch = not queue or queue[0].startswith("--")
             value = "true" if is_switch else queue.pop(0)
+        if name in given:
+            raise UsageError("'{name}' is given twice: leave one of them out", name=name)
         given[name] = value
     return rest, given

@@ -93,7 +93,7 @@ def run_comparison(
     make_folder(folder)
     with locked(folder), stop_requests() as stop:
         require_own(folder, runs)
-        jobs = jobs or _choose_jobs(runs)
+        jobs = min(jobs or _choose_jobs(runs), len(runs))
         todo = [_on_this_machine(run, jobs) for run in runs if not is_finished(run.run_dir)]
         try:
             _train(_prepared(runs, todo, display, stop), jobs, folder, display, stop)

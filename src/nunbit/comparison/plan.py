@@ -10,7 +10,7 @@ from nunbit.data.sources import anchored
 from nunbit.errors import CannotCreateError, UsageError, did_you_mean
 from nunbit.language import tr
 from nunbit.recipes import RECIPES, get_recipe
-from nunbit.runfolder import CONFIG_FILE, RUNS
+from nunbit.runfolder import CONFIG_FILE, RUNS, read_config
 from nunbit.values import Setting
 
 MAX_SEEDS = 1000
@@ -101,6 +101,8 @@ def configure(label: str, source: str | None, settings: Mapping[str, Setting]) -
             raise UsageError(
                 "'{word}' in '{label}' is no setting; write optim.lr=0.1", word=word, label=label
             )
+        if key.strip() in own:
+            raise UsageError("'{name}' is given twice: leave one of them out", name=key.strip())
         own[key.strip()] = value.strip()
     return anchored(get_recipe(recipe, source).override({**settings, **own}))
 
@@ -164,9 +166,8 @@ def require_own(folder: Path, runs: Sequence[PlannedRun]) -> None:
                 name=path.name,
             )
     for run in runs:
-        file = run.run_dir / CONFIG_FILE
-        if file.exists():
-            before = RunConfig.from_json(file.read_text(encoding="utf-8"))
+        if (run.run_dir / CONFIG_FILE).exists():
+            before = read_config(run.run_dir)
             if not same_settings(before, run.config):
                 raise CannotCreateError(
                     "{run_dir} was trained with other settings; choose another --run-dir",

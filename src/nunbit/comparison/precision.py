@@ -9,12 +9,11 @@ from dataclasses import replace
 
 from nunbit.comparison.plan import PlannedRun
 from nunbit.comparison.pool import failed
-from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.errors import NunbitError, StoppedError
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
-from nunbit.runfolder import CONFIG_FILE
+from nunbit.runfolder import CONFIG_FILE, read_config
 from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest
 from nunbit.start import build_start
@@ -38,8 +37,7 @@ def share_precision(
     chosen: dict[str, Precision] = {}
     for run in runs:
         if (run.run_dir / CONFIG_FILE).exists():
-            text = (run.run_dir / CONFIG_FILE).read_text(encoding="utf-8")
-            precision = RunConfig.from_json(text).train.precision
+            precision = read_config(run.run_dir).train.precision
             if precision != "auto":
                 chosen.setdefault(run.label, precision)
     read = OnceReader()

@@ -1,6 +1,5 @@
 """The rows of a comparison: one recipe each, over its seeds, beside what the texts printed."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from nunbit.comparison.statistics import Correct, mean_interval
 from nunbit.errors import DataError
 from nunbit.language import tr
 from nunbit.recipes.texts import TEXTS, TextFigures
-from nunbit.runfolder import METRICS_FILE, read_predictions, read_result
+from nunbit.runfolder import read_losses, read_predictions, read_result
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _row(name: str, runs: Sequence[PlannedRun], labels: dict[str, str]) -> Row:
         tests=tests,
         trains=trains,
         classic=all(is_classic(run) for run in runs),
-        losses=tuple(_losses(run) for run in runs),
+        losses=tuple(read_losses(run.run_dir) for run in runs),
         correct=correct,
     )
 
@@ -147,8 +146,3 @@ def _correct(run: PlannedRun, labels: dict[str, str]) -> list[bool]:
             "{run_dir} was measured on other pictures than the first run", run_dir=run.run_dir
         )
     return [said[name][1] == label for name, label in labels.items()]
-
-
-def _losses(run: PlannedRun) -> tuple[float, ...]:
-    lines = (run.run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()
-    return tuple(float(json.loads(line)["train_loss"]) for line in lines)

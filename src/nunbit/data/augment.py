@@ -60,7 +60,9 @@ def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: 
             mirrored = ((uniform(seed, "flip", 0, indices) < 0.5) + epoch) % 2 == 1
             cols = np.where(mirrored[:, None], cols[:, ::-1], cols)
         count, height, width, channels = images.shape
-        at = (np.arange(count)[:, None, None] * height + rows[:, :, None]) * width + cols[:, None]
+        lines = (np.arange(count)[:, None, None] * height + rows[:, :, None]) * width
+        kind = np.int32 if count * height * width < 2**31 else np.int64  # half the memory
+        at = np.add(lines, cols[:, None], dtype=kind, casting="same_kind")  # (B, H, W)
         pixels = images.reshape(-1, channels)  # which index_select copies whole
         images = pixels.index_select(0, torch.from_numpy(at).flatten()).view(images.shape)
     if config.light:

@@ -22,7 +22,7 @@ from nunbit.language import tr
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
-ABANDONED_SECONDS = 600  # without a byte; a download that lives gives up after `TIMEOUT_SECONDS`
+ABANDONED_SECONDS = 600  # a download gives up after `TIMEOUT_SECONDS` without a byte
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,19 @@ def download(remote: Remote, folder: Path, track: Track = untracked) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder, remote.name)
         partial = folder / f".{remote.name}.{secrets.token_hex(4)}.tmp"
-        with partial.open("xb") as file:  # with the permissions of any other file
-            try:
+        try:
+            with partial.open("xb") as file:  # with the permissions of any other file
                 found = _copy(remote, file, track)
-                if found != remote.md5:
-                    raise DataError(
-                        "{url}: md5 {found}, published {md5}",
-                        url=remote.url,
-                        found=found,
-                        md5=remote.md5,
-                    )
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
+            if found != remote.md5:
+                raise DataError(
+                    "{url}: md5 {found}, published {md5}",
+                    url=remote.url,
+                    found=found,
+                    md5=remote.md5,
+                )
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
         # The first three are OSErrors too, so they stand before it.
         raise MissingInputError(

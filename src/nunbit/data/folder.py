@@ -10,7 +10,7 @@ from nunbit.data.decode import FOREIGN_SUFFIXES, SUFFIXES
 from nunbit.data.pictures import Pictures, Source, printable
 from nunbit.data.table import read_table
 from nunbit.errors import DataError, did_you_mean, listed
-from nunbit.language import tr, trn
+from nunbit.language import tr
 
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -34,6 +34,8 @@ def open_folder(root: Path) -> Source:
     roles = _roles(root)
     ignored: list[str] = []
     found = {part: _by_class(folder, root, ignored) for part, folder in roles.items()}
+    if "all" not in roles:
+        ignored += [printable(path.name) for path in _of_no_class(root)]
     if not any(paths for classes in found.values() for paths in classes.values()):
         raise DataError(_why_empty(root, ignored))
     class_names = _class_names(found, root)
@@ -231,14 +233,19 @@ def _why_empty(root: Path, ignored: list[str]) -> str:
             "{root}: pictures lie in the folder itself; put each class in a folder of its own",
             root=root,
         )
+    beside = [name for name in ignored if Path(name).suffix.lower() in NAMED_AS_PICTURES]
+    if beside:
+        return tr(
+            "{root}: {picture} lies in no class; put each class in a folder of its own",
+            root=root,
+            picture=beside[0],
+        )
     if ignored:
-        return trn(
-            "{root}: a file but no picture ({kinds}): {ignored}",
-            "{root}: {count} files but no pictures ({kinds}); first: {ignored}",
-            len(ignored),
+        return tr(
+            "{root}: no pictures ({kinds}), but others: {ignored}",
             root=root,
             kinds=kinds,
-            ignored=ignored[0],
+            ignored=listed(ignored, 1),
         )
     return tr(
         "{root} is empty; put each class's pictures ({kinds}) in a folder of its own",

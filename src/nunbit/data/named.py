@@ -57,13 +57,13 @@ def data_folders() -> list[Path]:
     Raises:
         MissingInputError: NUNBIT_DATA names a folder that does not exist.
     """
-    listed = [Path(p) for p in os.environ.get("NUNBIT_DATA", "").split(os.pathsep) if p]
-    for folder in listed:
+    asked = [Path(p) for p in os.environ.get("NUNBIT_DATA", "").split(os.pathsep) if p]
+    for folder in asked:
         if not folder.is_dir():
             raise MissingInputError(
                 "NUNBIT_DATA names {folder}, which is not a folder", folder=folder
             )
-    return [*listed, cache_folder()]
+    return [*asked, cache_folder()]
 
 
 def _find(*layouts: str) -> Path | None:

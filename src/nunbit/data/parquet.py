@@ -47,6 +47,8 @@ def open_parquet(path: Path) -> Source:
         )
     opened = {part: [_open(file) for file in names] for part, names in grouped.items()}
     labels = {part: _labels(found) for part, found in opened.items()}
+    if not any(table.num_rows for table in labels.values()):
+        raise DataError("{path} has no rows", path=path)
     class_names = _class_names(list(labels.values()), path)
     parts = {part: _pictures(opened[part], labels[part], class_names, part) for part in opened}
     return Source(str(path), class_names, parts)

@@ -104,10 +104,10 @@ def refuse_inside(folder: Path, source: str, option: str) -> None:
         CannotCreateError: it holds the table.
     """
     data = Path(source).expanduser()
-    # os.path: what cannot be looked into, or leads round in a circle, is refused where it is used.
-    inside, real = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
-    if source in NAMED:
+    if source in NAMED or not os.path.exists(data):
         return
+    # os.path: links that lead round in a circle are refused where the folder is made.
+    inside, real = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
     if os.path.isfile(data) and inside == real.parent:
         raise CannotCreateError(
             "{folder} holds the data; choose another place with {option}",

@@ -81,8 +81,7 @@ def open_dataset(
     if skipped and not config.skip_bad:
         raise UnreadableError(skipped)
     parts = {name: part.images for name, part in loaded.items()}
-    parts, leaks = (parts, 0) if source.is_published else _without_leaks(parts, source.class_names)
-    train, val, test = assign(parts, config, source.class_names)
+    train, val, test, leaks = assign(parts, config, source)
     _require_pictures(val, test)
     if config.normalize == "train" and not is_given:
         mean, std = mean_and_std(train.images)
@@ -100,40 +99,14 @@ def open_dataset(
     )
 
 
-def _without_leaks(
-    parts: dict[str, ImageSet], class_names: Sequence[str]
-) -> tuple[dict[str, ImageSet], int]:
-    """Return parts whose training has no picture that another one holds out, and how many it had.
-
-    Before validation is taken from the training pictures, which would select by test pictures.
-
-    Raises:
-        DataError: nothing is left of a class.
-    """
-    held_out = {
-        digest for name in ("val", "test") if name in parts for digest in parts[name].digests
-    }
-    train = parts.get("train")
-    if train is None or not held_out:
-        return parts, 0
-    kept = [i for i, digest in enumerate(train.digests) if digest not in held_out]
-    left = train.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
-    gone = set(train.labels.tolist()) - set(left.labels.tolist())
-    if gone:
-        raise DataError(
-            "no training pictures are left of {classes}: validation or test holds the same",
-            classes=listed(repr(class_names[label]) for label in sorted(gone)),
-        )
-    return {**parts, "train": left}, len(train) - len(left)
-
-
 def assign(
-    parts: dict[str, ImageSet], config: DataConfig, class_names: Sequence[str]
-) -> tuple[ImageSet, ImageSet | None, ImageSet]:
-    """Return (train, val, test) from the parts that a source has.
+    parts: dict[str, ImageSet], config: DataConfig, source: Source
+) -> tuple[ImageSet, ImageSet | None, ImageSet, int]:
+    """Return (train, val, test, leaks) from the parts that a source has.
 
-    A part that the source gives is kept as it is. With only train and val given, val is the
-    held-out test and the validation split is taken from train.
+    A part that the source gives is kept as it is, but for training pictures that another one holds
+    as well, the leaks. With only train and val given, val is the held-out test and the validation
+    split is taken from train.
 
     Raises:
         DataError: a class has too few pictures to be in every split.
@@ -143,8 +116,12 @@ def assign(
     require_training(parts)
     train = parts["train"] if "train" in parts else parts["all"]
     seed = config.split_seed
-    _require_each_class(train.labels, class_names)
-    test, val = parts.get("test"), parts.get("val")
+    _require_each_class(train.labels, source.class_names)
+    test, val, whole = parts.get("test"), parts.get("val"), len(train)
+    if not source.is_published:
+        # Before validation is taken from the rest: it must not select by test pictures.
+        train = _without(train, [part for part in (val, test) if part], source.class_names)
+    leaks = whole - len(train)
     needs_val = val is None and config.val_fraction > 0
     keys = _keys(train, config) if test is None or needs_val else []
     if test is None:
@@ -154,7 +131,27 @@ def assign(
     if needs_val:
         rest, held = stratified(train, config.val_fraction, seed + 1, keys)
         train, val = train.select(rest), train.select(held)
-    return train, val, test
+    return train, val, test, leaks
+
+
+def _without(train: ImageSet, held_out: Sequence[ImageSet], class_names: Sequence[str]) -> ImageSet:
+    """Return training pictures without those that are held out as well.
+
+    Raises:
+        DataError: nothing is left of a class.
+    """
+    digests = {digest for part in held_out for digest in part.digests}
+    kept = [i for i, digest in enumerate(train.digests) if digest not in digests]
+    if len(kept) == len(train):
+        return train
+    left = train.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
+    gone = set(train.labels.tolist()) - set(left.labels.tolist())
+    if gone:
+        raise DataError(
+            "no training pictures are left of {classes}: validation or test holds the same",
+            classes=listed(repr(class_names[label]) for label in sorted(gone)),
+        )
+    return left
 
 
 def require_training(parts: Collection[str]) -> None:
@@ -306,8 +303,9 @@ def _require_pictures(val: ImageSet | None, test: ImageSet) -> None:
 
 def _name_faults(skipped: Sequence[Skipped]) -> str:
     return trn(
-        "{count} picture cannot be read: {named}. Remove it, or leave it out with --skip-bad",
-        "{count} pictures cannot be read: {named}. Remove them, or leave them out with --skip-bad",
+        "{count} picture cannot be read: {named}. Remove it, or leave it out with --data.skip_bad",
+        "{count} pictures cannot be read: {named}. Remove them, or leave them out with "
+        "--data.skip_bad",
         len(skipped),
         named=first_of([f"{fault.name} ({fault.reason})" for fault in skipped], NAMED_FAULTS),
     )

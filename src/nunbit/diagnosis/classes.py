@@ -29,19 +29,19 @@ def check_classes(pictures: Examination) -> list[Finding]:
         )
         advice = tr("train needs {least} pictures or more of each class", least=LEAST)
         found.append(Finding("tiny-class", "error", said, advice))
-    small = {name: n for name, n in counts.items() if n < FEW and name not in tiny}
-    if small:
+    few = {name: n for name, n in counts.items() if n < FEW and name not in tiny}
+    if few:
         said = tr(
             "classes with fewer than {high} readable pictures: {named}",
             high=FEW,
-            named=_named(small),
+            named=_named(few),
         )
         advice = tr("its accuracy cannot be measured well: add more")
         found.append(Finding("small-class", "warning", said, advice))
     filled = sorted((n, name) for name, n in counts.items() if n)  # empty ones are named above
     ratio = filled[-1][0] / filled[0][0] if filled else 1
     if ratio >= UNBALANCED:
-        (fewest, least), (most, largest) = filled[0], filled[-1]
+        (fewest, small), (most, large) = filled[0], filled[-1]
         found.append(
             Finding(
                 "unbalanced",
@@ -49,9 +49,9 @@ def check_classes(pictures: Examination) -> list[Finding]:
                 tr(
                     "'{large}' has {ratio:.0f} times as many pictures as '{small}' ({most:,} "
                     "and {fewest:,})",
-                    large=largest,
+                    large=large,
                     ratio=ratio,
-                    small=least,
+                    small=small,
                     most=most,
                     fewest=fewest,
                 ),

@@ -52,14 +52,14 @@ class Explanation:
         return {"folder": str(self.folder), "page": files[0], "files": files, **self.facts}
 
 
-def write(drawn: Drawn, folder: Path) -> Explanation:
+def write(drawn: Drawn, folder: Path, *, is_asked: bool) -> Explanation:
     """Create the folder and write the files into it.
 
     Raises:
         CannotCreateError: the folder cannot be created.
         StorageError: the files cannot be written.
     """
-    folder = claim_folder(folder)
+    folder = claim_folder(folder, is_asked=is_asked)
     for name, data in drawn.files.items():
         atomic_write(folder / name, data)
     files = tuple(folder / name for name in drawn.files)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from nunbit.explaining.trace import Frame, Step, Trace
+from nunbit.language import tr
 
 MAX_DEPTH = 2  # boxes inside boxes; more is no diagram to look at
 MAX_CARDS = 60  # above this the innermost boxes are drawn as one card each
@@ -166,8 +167,9 @@ def _closed(node: Node, depth: int, trace: Trace) -> Node:
     if depth > 1:
         children = tuple(_closed(child, depth - 1, trace) for child in node.children)
         return replace(node, children=children)
+    nothing = tr("no weights")
     roles = Counter(str(trace.steps[at].operation.role) for at in node.positions)
     parts = [f"{roles[role]} {role}" for role in ("conv", "linear") if roles[role]]
-    text = f"{node.kind}: {', '.join(parts) or 'no weights'}"
+    text = f"{node.kind}: {', '.join(parts or [nothing])}"
     times = f", × {node.repeats}" if node.repeats > 1 else ""
     return Card(node.positions, text + times, node.parameters)

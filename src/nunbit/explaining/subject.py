@@ -23,7 +23,7 @@ from nunbit.modelfile import load_classifier
 from nunbit.models.registry import build_model, list_models
 from nunbit.recipes import LESSONS
 from nunbit.storage import free_folder
-from nunbit.values import Setting, typed
+from nunbit.values import Setting, path_of, typed
 
 DIRECT = ("layer", "classes")  # options that are no settings
 MOST_CLASSES = 100_000
@@ -77,7 +77,7 @@ def explain_subject(
 
     See `nunbit.api.explain`, which calls this.
     """
-    name, path = str(what), Path(what)
+    name, path = str(what), path_of(what, "run")
     known = {*LESSONS, *list_models()}
     if name in LESSONS:
         default, draw = Path(f"explain-{name.replace('/', '-')}"), _lesson
@@ -88,14 +88,14 @@ def explain_subject(
     elif name in known or ":" in name:
         default, draw = Path(f"explain-{name.replace(':', '-')}"), _network
     elif path.exists():
-        default, draw = path, _run  # loading it says what is wrong with it
+        default, draw = Path("explain"), _run  # loading it says what is wrong with it
     else:
         near = did_you_mean(name, known)
         raise MissingInputError(
             "no run, model file, network or lesson '{name}'; {near}", name=name, near=near
         )
     folder = free_folder(out, default)  # refused before the work, created after it
-    return write(draw(name, images, options, track), folder)
+    return write(draw(name, images, options, track), folder, is_asked=out is not None)
 
 
 def _is_run(path: Path) -> bool:
@@ -148,7 +148,7 @@ def _network(name: str, images: Sequence[Picture], options: Options, track: Trac
 
 def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
     del track
-    options.refuse("a lesson", "layer", "classes", "settings")
+    options.refuse(tr("a lesson"), "layer", "classes", "settings")
     if name == "basics/linear":
         if images:
             raise UsageError("{name} takes {what}", name=name, what=tr("no pictures"))

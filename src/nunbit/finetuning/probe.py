@@ -15,10 +15,10 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.stats import digests_of
 from nunbit.errors import DataError, UsageError
 from nunbit.features import FeatureSource, known_digests
-from nunbit.models.head import linear_head
+from nunbit.models.head import linear_head, reset_head
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import require_fit
-from nunbit.runtime import Runtime, choose_runtime, limited_threads
+from nunbit.runtime import Runtime, choose_runtime, limited_threads, seeded
 from nunbit.start import load_weights, preprocess_of
 from nunbit.training.tempo import LEAST_GAIN, Precision, is_open
 
@@ -37,7 +37,7 @@ class Probe:
     forward_seconds: float
     """Of one picture through the network."""
     fresh: int
-    """Pictures whose features are not in the cache, at least."""
+    """Pictures whose features are not in the cache, about."""
     seconds: float
     """Estimate for reading, features, the last layer and measuring."""
     precision: Precision
@@ -63,8 +63,10 @@ def largest_that_fits(
         preprocess_of(config),
     )
     assert own is not None
-    if config.model.head == "logistic":
-        linear_head(weights.module)  # refused before anything is measured
+    if config.model.head == "logistic":  # refused before anything is measured
+        with seeded(config.train.seed, "init"):
+            reset_head(weights.module, len(source.class_names))  # weights may come without one
+        linear_head(weights.module)
     if config.data.size:
         require_fit(config.model.name, weights.module, own.channels, (own.height, own.width))
     else:
@@ -106,7 +108,7 @@ def _faster(exact: Probe, short: Probe) -> Probe:
 
 def sizes_of(own: Preprocess, source: Source) -> list[int]:
     """Return the sizes worth trying, largest first: enlarging a picture adds cost but no detail."""
-    items = _first(source, own)
+    items = _some(source, own)
     with quiet_pillow():
         sides = sorted(max(as_image(item, own).size) for item in items)
     most = max(sides[len(sides) // 2], SIZES[-1])
@@ -114,15 +116,19 @@ def sizes_of(own: Preprocess, source: Source) -> list[int]:
     return list(dict.fromkeys(fitting)) or [own.height]
 
 
-def _first(source: Source, preprocess: Preprocess) -> list[Item]:
-    """Return the first pictures that can be read; the others are named when all are.
+def _some(source: Source, preprocess: Preprocess) -> list[Item]:
+    """Return pictures from all over a source that can be read; the others are named when all are.
 
     Raises:
         DataError: there is none.
     """
+    parts = source.parts.values()
+    step = max(1, count_of(source) // PROBE_PICTURES)
+    spread = (part.items[i] for part in parts for i in range(0, len(part), step))
+    every = chain.from_iterable(part.items for part in parts)  # where many cannot be read
     found: list[Item] = []
     with quiet_pillow():
-        for item in chain.from_iterable(part.items for part in source.parts.values()):
+        for item in chain(spread, every):
             with suppress(BadPictureError):
                 as_image(item, preprocess)
                 found.append(item)
@@ -134,8 +140,8 @@ def _first(source: Source, preprocess: Preprocess) -> list[Item]:
 
 
 def _probe(features: FeatureSource, source: Source) -> Probe:
-    """Time decoding and the network on the first pictures of a source."""
-    items = _first(source, features.preprocess)
+    """Time decoding and the network on some pictures of a source."""
+    items = _some(source, features.preprocess)
     preprocess, runtime = features.preprocess, features.runtime
     start = time.perf_counter()
     with quiet_pillow():

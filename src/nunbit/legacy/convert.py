@@ -21,7 +21,7 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.errors import CannotCreateError, DataError, UsageError, first_of
 from nunbit.language import tr
 from nunbit.legacy.archive import RefusedError, check_archive, snapshot
-from nunbit.models.fit import Shapes, load_exactly, misfits, shapes_of
+from nunbit.models.matching import Shapes, load_exactly, misfits, shapes_of
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
 from nunbit.runtime import choose_runtime, versions

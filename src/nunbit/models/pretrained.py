@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, first_of
 from nunbit.models.catalog import NOT_STATED, Entry, find_entry
-from nunbit.models.fit import load_exactly, misfits, shapes_of
+from nunbit.models.matching import load_exactly, misfits, shapes_of
 from nunbit.models.registry import build_model
 
 # The offline default. The package holds one file, the weights that Google published for TensorFlow,

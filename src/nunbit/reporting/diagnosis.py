@@ -77,14 +77,14 @@ def report_folder(spec: str, out: Path | None) -> Path:
     return folder
 
 
-def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Diagnosis:
+def write_diagnosis(diagnosis: Diagnosis, folder: Path, *, is_asked: bool) -> Diagnosis:
     """Write the page, and the proposals if there are any; return the diagnosis with their paths.
 
     Raises:
         CannotCreateError: the folder cannot be written.
         StorageError: the files cannot be written.
     """
-    folder = claim_folder(folder)
+    folder = claim_folder(folder, is_asked=is_asked)
     fixes = folder / FIXES if diagnosis.fixes else None
     written = replace(diagnosis, report=folder / PAGE, fixes_file=fixes)
     if fixes is not None:

@@ -1,6 +1,7 @@
 """A finished run again, from its folder and its data: all that a page is drawn from."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,9 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
     with claim_existing(run_dir) as config:
         if not is_finished(run_dir):
             raise MissingInputError(
-                "{run_dir} has not ended; go on with: nunbit resume {run_dir}", run_dir=run_dir
+                "{run_dir} has not ended; go on with: nunbit resume {quoted}",
+                run_dir=run_dir,
+                quoted=shlex.quote(str(run_dir)),
             )
         records = _records(run_dir)
         classifier = _classifier(run_dir, machine_of(config, display.say))
