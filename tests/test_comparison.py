@@ -458,6 +458,7 @@ def workers_in(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_more_trainings_at_once_than_there_are(tmp_path: Path) -> None:
     """Sixteen cores got one thread each of two trainings, and fourteen had nothing to do."""
     found = nunbit.compare(

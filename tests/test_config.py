@@ -234,3 +234,8 @@ def test_words_carry_an_option_that_is_true_or_false() -> None:
     assert words is not None
     assert "--model.shared true" in words
     assert "--data.flip true" in words
+
+
+def test_options_that_are_no_options_are_one_line() -> None:
+    with pytest.raises(UsageError, match=r"model\.args is '5'; allowed: an object of options"):
+        RunConfig().override({"model.args": "5", "model.width": 3})

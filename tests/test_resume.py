@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -514,44 +513,61 @@ def test_a_disk_that_is_really_full(quick: RunConfig, tmp_path: Path) -> None:
     assert not [name for name in left if name.endswith(".tmp")]
 
 
-def test_older_checkpoints_stay_until_two_new_ones_are_there(begun: Path) -> None:
-    """One that is damaged counted as one of the two, and left a single good one."""
+def test_the_two_checkpoints_that_stay_are_whole(begun: Path) -> None:
+    """A damaged one counted as one of the two, and a single good one was left."""
     newest, older = _files(begun / FOLDER)
     newest.write_bytes(newest.read_bytes()[:-9])
     checkpoint = load_newest(begun, lambda _line: None)
     assert checkpoint is not None
+    assert checkpoint.path == older
     model = build_model("net", num_classes=3, in_channels=3, image_size=(16, 16), args={"width": 4})
     state = TrainState(model, build_optimizer(model, RunConfig().optim))
     checkpointer = Checkpointer(begun, Interval.parse("off"), {})
-    for step in (1, 2, 3):
+    checkpointer.keep(checkpoint.path)
+    for step in (1, 2):
         state.step = step
         checkpointer.save(state, [])
+        first = older.name if step == 1 else "step-0000000001.safetensors"
         names = {path.name for path in _files(begun / FOLDER)}
-        expected = {f"step-{s:010}.safetensors" for s in range(max(1, step - 1), step + 1)}
-        assert names == expected | ({newest.name, older.name} if step == 1 else set())
+        assert names == {first, f"step-{step:010}.safetensors"}
 
 
-@pytest.mark.parametrize("moment", ["validation", "measuring"])
+def test_stopping_again_and_again_fills_no_disk(begun: Path) -> None:
+    """Each process saves once, when it is stopped."""
+    for _ in range(4):
+        checkpoint = load_newest(begun, pytest.fail)
+        assert checkpoint is not None
+        model = build_model(
+            "net", num_classes=3, in_channels=3, image_size=(16, 16), args={"width": 4}
+        )
+        state = TrainState(model, build_optimizer(model, RunConfig().optim))
+        state.step = int(checkpoint.path.stem[5:]) + 1
+        checkpointer = Checkpointer(begun, Interval.parse("off"), {})
+        checkpointer.keep(checkpoint.path)
+        checkpointer.save(state, [])
+        assert len(_files(begun / FOLDER)) == 2
+
+
+@pytest.mark.parametrize("moment", ["validation", "training pictures", "test pictures"])
 def test_a_signal_after_the_last_update_is_heard(
     moment: str, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was looked for between updates only: minutes of measuring went on to the end."""
     module, name = (loop, "measure") if moment == "validation" else (conclusion, "collect_logits")
-    original, sent = getattr(module, name), []
+    original, calls = getattr(module, name), []
 
     def signalling(*args: object) -> object:
-        if not sent:
-            sent.append(True)
+        calls.append(True)
+        if len(calls) == (2 if moment == "test pictures" else 1):
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*args)
 
-    monkeypatch.setattr(module, name, signalling)
     config = quick.override({"train.epochs": 1})
-    with pytest.raises(StoppedError, match=r"after epoch 1, step .* nunbit resume") as e:
-        nunbit.train(config, run_dir=tmp_path / "run", quiet=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, signalling)
+        with pytest.raises(StoppedError, match=r"after epoch 1, step .* nunbit resume") as e:
+            nunbit.train(config, run_dir=tmp_path / "run", quiet=True)
     assert e.value.exit_code == 128 + signal.SIGTERM
-    monkeypatch.undo()
-    monkeypatch.setenv("NUNBIT_CACHE", str(tmp_path / "cache"))
     result = nunbit.resume(tmp_path / "run", quiet=True)
     whole = nunbit.train(config, run_dir=tmp_path / "whole", quiet=True)
     assert result["test"] == whole.to_dict()["test"]
@@ -588,16 +604,17 @@ def test_a_log_that_lost_a_line_is_whole_in_the_end(quick: RunConfig, tmp_path: 
 
 def test_of_two_threads_one_gets_the_folder(tmp_path: Path) -> None:
     tmp_path.joinpath("run").mkdir()
-    start, got = threading.Barrier(8), []
+    start, end, got = threading.Barrier(8), threading.Barrier(8), []
 
     def hold() -> None:
         start.wait()
         try:
             with locked(tmp_path / "run"):
                 got.append(True)
-                time.sleep(0.2)
+                end.wait()  # until the others have asked
         except LockedError:
             got.append(False)
+            end.wait()
 
     threads = [threading.Thread(target=hold) for _ in range(8)]
     for thread in threads:
@@ -616,3 +633,29 @@ def test_signals_that_a_shell_ignores_stay_ignored() -> None:
         "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_configuration_that_is_not_understood_says_why(begun: Path) -> None:
+    body = json.loads((begun / "config.json").read_text())
+    for change, said in (
+        ({"format_version": 2}, "configuration format 2"),
+        ({"moel": {}}, "no section"),
+    ):
+        (begun / "config.json").write_text(json.dumps({**body, **change}))
+        with pytest.raises(UsageError, match=said):
+            nunbit.resume(begun, quiet=True)
+
+
+def test_a_log_that_cannot_be_written_in_the_end_costs_no_result(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    class Blocking(Display):
+        def say_cells(self, cells: Sequence[Cell]) -> None:
+            log = tmp_path / "run" / "metrics.jsonl"
+            if log.is_file():
+                log.unlink()
+                log.mkdir()
+                (log / "in the way").touch()
+
+    train_run(quick, tmp_path / "run", Blocking(quiet=True), lambda _finished: None)
+    assert (tmp_path / "run" / "result.json").exists()

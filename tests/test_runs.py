@@ -483,3 +483,13 @@ def test_a_folder_of_somebody_is_not_searched(
     monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("it may be the whole disk"))
     with pytest.raises(CannotCreateError, match="not empty"), claim_new(tmp_path / "disk", "quick"):
         pass
+
+
+def test_a_current_folder_that_is_gone_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises((CannotCreateError, OSError)), claim_new(None, "quick"):
+        pass

@@ -266,7 +266,7 @@ def test_a_class_that_leaks_shrink_is_still_trained_on(tmp_path: Path) -> None:
 def test_what_lies_beside_classes_is_called_what_it_is(colours: Path, tmp_path: Path) -> None:
     (tmp_path / "links/cat").mkdir(parents=True)
     (tmp_path / "links/cat/more").symlink_to(colours)
-    with pytest.raises(DataError, match=r"no pictures .* but others: cat/more"):
+    with pytest.raises(DataError, match=r"no pictures .* only other files: cat/more"):
         open_source(str(tmp_path / "links"))
     (tmp_path / "flat/train/cat").mkdir(parents=True)
     shutil.copy(colours / "red/000.png", tmp_path / "flat/train/1.png")

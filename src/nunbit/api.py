@@ -213,7 +213,7 @@ def compare(
         data: a known name, folder, .csv or parquet for all.
         run_dir: a folder for the runs and the results; by default one whose name follows from the
             arguments, but not from the number of seeds.
-        jobs: trainings at once; 0 takes one for each core, with one thread each.
+        jobs: trainings at once, which share the cores; 0 takes one for each core.
         quiet: print nothing.
         settings: of all runs, as in `train`.
 

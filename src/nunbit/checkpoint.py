@@ -59,7 +59,7 @@ class Checkpointer:
         self.facts = facts
         self._every = every
         self._saved_step = -1
-        self._own: list[Path] = []  # what this process has saved last
+        self._whole: list[Path] = []  # what this process has read or saved last
         self._saved_at = time.monotonic()
         self._cost_seconds = 0.0
         make_folder(self.folder)
@@ -106,13 +106,16 @@ class Checkpointer:
         tensors, body = encode(state, history, self.facts)
         path = self.folder / f"step-{position:010}.safetensors"
         save_tensors(path, tensors, body)
-        # Those of an earlier process go when two of this one are there: one may be damaged.
-        self._own = [*self._own, path][-KEPT:]
-        for old in _files(self.folder) if len(self._own) == KEPT else ():
-            if old not in self._own:
+        self.keep(path)
+        for old in _files(self.folder):
+            if old not in self._whole:
                 old.unlink()
         self._saved_step, self._saved_at = position, time.monotonic()
         self._cost_seconds = self._saved_at - start
+
+    def keep(self, path: Path) -> None:
+        """Count a file as one of the two that stay: it was just read, or written, whole."""
+        self._whole = [*self._whole, path][-KEPT:]
 
     def _is_due(self, state: TrainState) -> bool:
         if self._every.steps:

@@ -48,7 +48,7 @@ def conclude(
         runtime: of the run.
         head: fitted last layer of a network that was not trained after that; its known features
             are not computed again.
-        check: raises between two splits when the run should stop.
+        check: raises when the run should stop; asked before and after each split.
     """
     measured = dataset.train if head is not None else measured_train(dataset.train, config)
 
@@ -71,6 +71,7 @@ def conclude(
             cool_head(model, decision.temperature)
             train, test = (split.cooled(decision.temperature) for split in (train, test))
         verdicts = None if decision is None else decision.verdicts(test)
+    check()
     names = dataset.class_names
     return Conclusion(
         train=measure(train.logits, measured.labels, names),

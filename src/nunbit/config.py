@@ -79,7 +79,9 @@ class RunConfig:
         is_same = model.get("name", self.model.name) == self.model.name
         if options or not (is_same or "args" in model):
             args = model.get("args", self.model.args if is_same else {})
-            changes["model"] = {**model, "args": {**args, **options}}
+            if isinstance(args, Mapping):  # else the section says what is allowed
+                args = {**args, **options}
+            changes["model"] = {**model, "args": args}
         replaced = {s: dataclasses.replace(getattr(self, s), **new) for s, new in changes.items()}
         return dataclasses.replace(self, **replaced)
 
@@ -181,6 +183,6 @@ def _require_field(section: str, name: str) -> None:
         raise UsageError(
             "no setting '{section}.{name}'; {hint}",
             section=section,
-            name=name,
+            name=name[:80],
             hint=did_you_mean(name, names),
         )

@@ -43,8 +43,8 @@ def locked(folder: Path) -> Iterator[None]:
             os.pwrite(handle, json.dumps(holder).encode(), 0)
         yield
     finally:
+        os.close(handle)  # which frees whatever this process has locked of the file
         _held.discard(path)
-        os.close(handle)
 
 
 def _open_locked(path: Path, folder: Path) -> int:

@@ -45,8 +45,8 @@ def read_dataset(
         first = source.ignored[0]
         display.say(
             trn(
-                "ignored {first}, which is no picture by its name or in no class",
-                "ignored {count} files that are no pictures by their names or in no class: "
+                "ignored {first}, which is no picture by its name or lies in no class",
+                "ignored {count} files that are no pictures by their names or lie in no class: "
                 "{first}, ...",
                 len(source.ignored),
                 first=first,

@@ -13,6 +13,7 @@ from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import anchored
 from nunbit.data.splits import Dataset
+from nunbit.errors import StorageError
 from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished, measure_views
@@ -128,6 +129,7 @@ def resume_run(
         if checkpoint is not None:
             require_same_run(checkpoint, training.checkpointer.facts)
             restore(training.state, checkpoint)
+            training.checkpointer.keep(checkpoint.path)
             training.history.extend(checkpoint.history)
         if place is not None:
             write_config(run_dir, config)
@@ -173,7 +175,10 @@ def _complete(
     try:
         publish(finished)
     finally:
-        write_logs(finished.run_dir, finished.epochs)
+        try:
+            write_logs(finished.run_dir, finished.epochs)
+        except StorageError as error:  # a log is no reason to lose a training
+            display.say(str(error))
         write_predictions(finished.run_dir, finished.dataset, finished.test_logits)
         write_result(finished.run_dir, finished.record())
     return finished

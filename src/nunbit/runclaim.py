@@ -16,6 +16,8 @@ from nunbit.lock import LOCK_FILE, locked
 from nunbit.runfolder import CONFIG_FILE, RUNS, SKIPPED_FILE, SPLIT_FILE, read_config
 from nunbit.storage import create_folder, is_temporary
 
+MOST_TRIES = 100  # for a folder that others keep taking; in a current folder that is gone, none is
+
 
 def next_run_dir(recipe: str) -> Path:
     """Return the first free folder for a recipe: runs/birds-net, runs/birds-net-2, ..."""
@@ -42,7 +44,7 @@ def claim_new(run_dir: Path | None, recipe: str) -> Iterator[Path]:
         LockedError: another process is writing it.
     """
     with ExitStack() as held:
-        while True:
+        for tries_left in reversed(range(MOST_TRIES)):
             folder = run_dir or next_run_dir(recipe)
             try:
                 held.enter_context(_claimed(folder))
@@ -50,7 +52,8 @@ def claim_new(run_dir: Path | None, recipe: str) -> Iterator[Path]:
             except (CannotCreateError, LockedError, FileNotFoundError) as error:
                 # Another process took it; or it made `runs`, and has removed it again.
                 is_gone = FileNotFoundError in (type(error), type(error.__cause__))
-                if run_dir or not (is_gone or isinstance(error, LockedError) or folder.exists()):
+                is_taken = is_gone or isinstance(error, LockedError) or folder.exists()
+                if run_dir or not is_taken or not tries_left:
                     raise
         yield folder
 
@@ -96,7 +99,12 @@ def _require_unborn(run_dir: Path) -> None:
         names = (path.name for path in run_dir.rglob("*"))
         is_taken = any(name not in own and not is_temporary(name) for name in names)
     else:
-        is_taken = any(run_dir.iterdir())  # and no further: it may be somebody's whole disk
+        try:
+            is_taken = any(run_dir.iterdir())  # and no further: it may be somebody's whole disk
+        except PermissionError as error:
+            raise CannotCreateError(
+                "cannot look into {run_dir}: {strerror}", run_dir=run_dir, strerror=error.strerror
+            ) from error
     if is_taken:
         folder = shlex.quote(str(run_dir))
         hint = tr(", or go on with it: nunbit resume {run_dir}", run_dir=folder)

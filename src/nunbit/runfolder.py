@@ -50,11 +50,13 @@ def read_config(run_dir: Path) -> RunConfig:
     """Return the settings of a run that began.
 
     Raises:
-        DataError: they cannot be read.
+        DataError: the file cannot be read.
+        UsageError: a newer nunbit wrote it, or it was changed by hand.
     """
     path = run_dir / CONFIG_FILE
     with readable(path, run_dir):
-        return RunConfig.from_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    return RunConfig.from_json(text)
 
 
 def read_losses(run_dir: Path) -> tuple[float, ...]:

@@ -110,8 +110,8 @@ def typed(hint: Any, label: str, value: object) -> Any:
     if origin is Literal:
         allowed = typing.get_args(hint)
         if value not in allowed:
-            hint = did_you_mean(str(value), allowed)
-            raise UsageError("{label} is {value!r}; {hint}", label=label, value=value, hint=hint)
+            near = did_you_mean(str(value), allowed)
+            raise UsageError("{label} is {value!r}; {near}", label=label, value=value, near=near)
         return value
     if origin is not None:
         if not isinstance(value, Mapping):

@@ -72,6 +72,7 @@ def in_child(work: Callable[[], None]) -> int:
     child = os.fork()
     if child:
         return child
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have ignored
     try:
         work()
         os._exit(0)

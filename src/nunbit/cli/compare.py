@@ -32,7 +32,7 @@ def compare(
         seeds: Trainings of each recipe.
         data: A known name, a folder of class folders, a .csv (path,label) or parquet for all.
         run_dir: A folder for the runs and the results; the default follows from the arguments.
-        jobs: Trainings at once; 0 takes one for each core and gives it one thread.
+        jobs: Trainings at once, which share the cores; 0 takes one for each core.
         output: How to answer.
         settings: Settings of all runs by dotted name.
     """

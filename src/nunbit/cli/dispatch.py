@@ -20,7 +20,8 @@ from nunbit.values import Setting
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error that ends it becomes one line."""
     words = list(sys.argv[1:] if argv is None else argv)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # closed by whoever called
+    if sys.stdout is None:  # closed by who called: `nunbit ... >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # to the end of the process
     asked = os.environ.get(VARIABLE) or LANGUAGES[0]
     if asked not in LANGUAGES:
         allowed = ", ".join(LANGUAGES)

@@ -24,6 +24,7 @@ from nunbit.runfolder import CONFIG_FILE
 
 def main() -> None:
     """Train what the lines of standard input say until it ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which it stops itself
     jobs: queue.Queue[str | None] = queue.Queue()
     busy, ended = threading.Event(), threading.Event()
     threading.Thread(target=_receive, args=(jobs, busy, ended), daemon=True).start()

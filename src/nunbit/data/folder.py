@@ -242,7 +242,7 @@ def _why_empty(root: Path, ignored: list[str]) -> str:
         )
     if ignored:
         return tr(
-            "{root}: no pictures ({kinds}), but others: {ignored}",
+            "{root}: no pictures ({kinds}), only other files: {ignored}",
             root=root,
             kinds=kinds,
             ignored=listed(ignored, 1),

@@ -30,7 +30,8 @@ def _unreadable(pictures: Examination) -> Finding | None:
         "error",
         trn("{count} file cannot be read", "{count} files cannot be read", len(pictures.faults)),
         tr(
-            "a training refuses to start with them: remove them, or use --skip-bad or the overrides"
+            "a training refuses to start with them: remove them, or use --data.skip_bad or the "
+            "overrides"
         ),
         singles(sorted(pictures.faults)),
         tuple(pictures.faults[i] for i in sorted(pictures.faults)),

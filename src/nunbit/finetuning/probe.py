@@ -50,7 +50,7 @@ def count_of(source: Source) -> int:
 
 
 def largest_that_fits(
-    config: RunConfig, sizes: list[int], source: Source, limit_seconds: float
+    config: RunConfig, sizes: list[int], source: Source, sample: list[Item], limit_seconds: float
 ) -> Probe:
     """Probe sizes from the largest on; return the first whose features fit the limit.
 
@@ -74,10 +74,10 @@ def largest_that_fits(
     for size in sizes:
         preprocess = own if size == own.height else own.resized(size)
         features = FeatureSource(weights.module, preprocess, runtime, weights.name, weights.sha256)
-        probe = _probe(features, source)
+        probe = _probe(features, source, sample)
         if is_open(config.train, runtime):
             short = replace(features, runtime=replace(runtime, precision="bf16"))
-            probe = _faster(probe, _probe(short, source))
+            probe = _faster(probe, _probe(short, source, sample))
         if probe.seconds <= limit_seconds or config.data.size:
             return probe
     raise UsageError(
@@ -106,9 +106,8 @@ def _faster(exact: Probe, short: Probe) -> Probe:
     return short if exact.forward_seconds > LEAST_GAIN * short.forward_seconds else exact
 
 
-def sizes_of(own: Preprocess, source: Source) -> list[int]:
+def sizes_of(own: Preprocess, items: list[Item]) -> list[int]:
     """Return the sizes worth trying, largest first: enlarging a picture adds cost but no detail."""
-    items = _some(source, own)
     with quiet_pillow():
         sides = sorted(max(as_image(item, own).size) for item in items)
     most = max(sides[len(sides) // 2], SIZES[-1])
@@ -116,14 +115,14 @@ def sizes_of(own: Preprocess, source: Source) -> list[int]:
     return list(dict.fromkeys(fitting)) or [own.height]
 
 
-def _some(source: Source, preprocess: Preprocess) -> list[Item]:
+def sample_of(source: Source, preprocess: Preprocess) -> list[Item]:
     """Return pictures from all over a source that can be read; the others are named when all are.
 
     Raises:
         DataError: there is none.
     """
     parts = source.parts.values()
-    step = max(1, count_of(source) // PROBE_PICTURES)
+    step = max(1, -(-count_of(source) // PROBE_PICTURES))
     spread = (part.items[i] for part in parts for i in range(0, len(part), step))
     every = chain.from_iterable(part.items for part in parts)  # where many cannot be read
     found: list[Item] = []
@@ -139,9 +138,8 @@ def _some(source: Source, preprocess: Preprocess) -> list[Item]:
     return found
 
 
-def _probe(features: FeatureSource, source: Source) -> Probe:
+def _probe(features: FeatureSource, source: Source, items: list[Item]) -> Probe:
     """Time decoding and the network on some pictures of a source."""
-    items = _some(source, features.preprocess)
     preprocess, runtime = features.preprocess, features.runtime
     start = time.perf_counter()
     with quiet_pillow():

@@ -16,7 +16,14 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet, Source
 from nunbit.data.splits import require_training
 from nunbit.errors import UsageError
-from nunbit.finetuning.probe import RESERVE, Probe, count_of, largest_that_fits, sizes_of
+from nunbit.finetuning.probe import (
+    RESERVE,
+    Probe,
+    count_of,
+    largest_that_fits,
+    sample_of,
+    sizes_of,
+)
 from nunbit.language import tr
 from nunbit.runtime import choose_runtime
 from nunbit.start import load_weights, preprocess_of
@@ -95,8 +102,9 @@ def choose_strategy(
     require_training(source.parts)
     own = preprocess_of(config)
     assert own is not None
-    sizes = [own.height] if config.data.size else sizes_of(own, source)
-    probe = largest_that_fits(config, sizes, source, RESERVE * budget_seconds)
+    sample = sample_of(source, own)
+    sizes = [own.height] if config.data.size else sizes_of(own, sample)
+    probe = largest_that_fits(config, sizes, source, sample, RESERVE * budget_seconds)
     say(_describe(config.model.name, probe, count_of(source)))
     sized = {} if probe.size == own.height else {"data.size": probe.size}
     chosen = config.override({"train.precision": probe.precision, **sized})
