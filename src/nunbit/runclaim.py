@@ -52,7 +52,7 @@ def claim_new(run_dir: Path | None, recipe: str) -> Iterator[Path]:
             except (CannotCreateError, LockedError, FileNotFoundError) as error:
                 # Another process took it; or it made `runs`, and has removed it again.
                 is_gone = FileNotFoundError in (type(error), type(error.__cause__))
-                is_taken = is_gone or isinstance(error, LockedError) or folder.exists()
+                is_taken = is_gone or isinstance(error, LockedError) or os.path.exists(folder)
                 if run_dir or not is_taken or not tries_left:
                     raise
         yield folder
