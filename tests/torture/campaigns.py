@@ -98,7 +98,7 @@ def kills_at_operations(folder: Path, deep: bool) -> Report:
     report, config = Report("SIGKILL at a file operation (F02)"), tiny(**{"train.epochs": 2})
     expected = undisturbed(config, folder / "whole")
     total = count_operations(config, folder / "count")
-    step = 1 if deep else max(1, total // 24)
+    step = 1 if deep else max(1, total // 48)
     for at in range(1, total + 1, step):
         home = folder / f"k{at}"
         struck = run_with(Fault(at=at), config, home)
