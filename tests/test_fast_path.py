@@ -22,7 +22,7 @@ from nunbit.cli import main
 from nunbit.cli.train import result_lines
 from nunbit.comparison import precision as shared
 from nunbit.comparison.plan import plan_runs
-from nunbit.config import RunConfig, TrainConfig
+from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import StoppedError
@@ -35,7 +35,7 @@ from nunbit.progress import Display
 from nunbit.reporting.page import run_page
 from nunbit.reporting.reopen import reopened
 from nunbit.run import resume_run, train_run
-from nunbit.runtime import Runtime, choose_runtime, seeded
+from nunbit.runtime import Runtime, limited_threads, seeded
 from nunbit.signals import StopRequest
 from nunbit.training import tempo
 from nunbit.training.loop import fit
@@ -423,7 +423,8 @@ def test_one_odd_time_does_not_choose_the_precision(
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc's allocator")
 def test_the_memory_of_tensors_that_are_gone_is_used_again() -> None:
     """Else the system would clear all their pages for each update."""
-    choose_runtime(TrainConfig())
+    with limited_threads(1):
+        pass
     faults = []
     for _ in range(9):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -61,7 +61,6 @@ def choose_runtime(config: TrainConfig) -> Runtime:
     Raises:
         UsageError: a device that this machine or torch build does not have.
     """
-    keep_freed_memory()
     device = _device(config.device)
     precision = "fp32" if config.precision == "auto" else config.precision
     return Runtime(device, precision, config.threads or _usable_cores())
@@ -146,6 +145,7 @@ def limited_threads(threads: int) -> Iterator[None]:
     Blocks of several threads overlap, and what one finds may be another's: the last that is left
     brings back what the first one found.
     """
+    keep_freed_memory()  # here and not before: what reading has freed goes back to the system
     before = torch.get_num_threads()
     with _limits_lock:
         _limits.append(before)
