@@ -16,7 +16,7 @@ import nunbit.training.loop as loop
 from nunbit.checkpoint import FOLDER, _files, load_newest, read
 from nunbit.config import RunConfig
 from nunbit.errors import DataError
-from nunbit.runfolder import is_finished
+from nunbit.runfolder import PREDICTIONS_FILE, is_finished
 from nunbit.storage import load_tensors, save_tensors
 
 from .harness import (
@@ -122,7 +122,9 @@ def failing_writes(folder: Path, deep: bool) -> Report:
         for at in range(1, total + 1, 1 if deep else max(1, total // 8)):
             home = folder / f"{only}{at}"
             code = run_with(Fault(at=at, kill=False, error=number, only=only), config, home)
-            ok = code == 74 or (code == 0 and is_finished(home))
+            ok = code == 74 or (
+                code == 0 and is_finished(home) and (home / PREDICTIONS_FILE).exists()
+            )
             ok = ok and not list(home.rglob(".*.tmp"))
             newest = load_newest(home, lambda _line: None) if home.exists() else None
             ok = ok and (newest is not None or not _files(home / FOLDER))

@@ -17,6 +17,7 @@ from nunbit.storage import csv_line
 
 Action = Literal["drop", "relabel"]
 COLUMNS = ("path", "action", "label", "reason")
+MAX_BYTES = 100 << 20  # of a table of corrections
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def read_overrides(table: Path) -> list[Override]:
 def _read_rows(table: Path) -> list[tuple[int, Override]]:
     """Return the rows of a table with the line of the file in which each ends."""
     rows: dict[str, tuple[int, Override]] = {}
-    for number, line in read_table(table, COLUMNS[:3]):
+    for number, line in read_table(table, COLUMNS[:3], MAX_BYTES):
         path, action, label, reason = (line.get(name, "") for name in COLUMNS)
         where = f"{table}, line {number}"
         if action not in get_args(Action):
@@ -107,7 +108,7 @@ def write_overrides(rows: list[Override]) -> str:
 
 def overrides_digest(table: Path) -> str:
     """Return the sha256 of a table, which becomes part of the data's fingerprint."""
-    return hashlib.sha256(table_bytes(table)).hexdigest()
+    return hashlib.sha256(table_bytes(table, MAX_BYTES)).hexdigest()
 
 
 def _corrected(
