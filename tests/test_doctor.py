@@ -193,13 +193,16 @@ def test_each_fault_is_named(
     assert report["exit_code"] == (65 if severity == "error" else 0)
 
 
+def split(photos: Path, target: Path, *, held_out: str) -> None:
+    """Copy the first 16 pictures of each class into train, and the other 8 into another part."""
+    for path in sorted(photos.glob("*/*.jpg")):
+        part = "train" if int(path.stem) < 16 else held_out
+        (target / part / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target / part / path.parent.name / path.name)
+
+
 def test_a_copy_in_another_split_is_a_leak(photos: Path, tmp_path: Path) -> None:
-    for part, keep in (("train", range(16)), ("test", range(16, 24))):
-        for path in sorted(photos.glob("*/*.jpg")):
-            if int(path.stem) in keep:
-                target = tmp_path / "split" / part / path.parent.name / path.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
+    split(photos, tmp_path / "split", held_out="test")
     copied = tmp_path / "split" / "train" / "red" / "leak.jpg"
     shutil.copy(tmp_path / "split" / "test" / "red" / "020.jpg", copied)
     report = diagnosed(tmp_path / "split")
@@ -211,12 +214,7 @@ def test_a_copy_in_another_split_is_a_leak(photos: Path, tmp_path: Path) -> None
 
 def test_a_near_copy_of_a_leak_is_one_as_well(photos: Path, tmp_path: Path) -> None:
     """The equal copy in training stood for the one that is held out, whose near copy was missed."""
-    for part, keep in (("train", range(16)), ("val", range(16, 24))):
-        for path in sorted(photos.glob("*/*.jpg")):
-            if int(path.stem) in keep:
-                target = tmp_path / "split" / part / path.parent.name / path.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
+    split(photos, tmp_path / "split", held_out="val")
     held_out, red = tmp_path / "split/val/red/020.jpg", tmp_path / "split/train/red"
     shutil.copy(held_out, red / "equal.jpg")
     Image.open(held_out).resize((48, 48)).save(red / "near.jpg", quality=90)
@@ -228,12 +226,7 @@ def test_a_near_copy_of_a_leak_is_one_as_well(photos: Path, tmp_path: Path) -> N
 
 
 def test_classes_are_counted_where_they_are_trained_on(photos: Path, tmp_path: Path) -> None:
-    for part, keep in (("train", range(16)), ("test", range(16, 24))):
-        for path in sorted(photos.glob("*/*.jpg")):
-            if int(path.stem) in keep and (path.parent.name != "red" or path.stem not in "000001"):
-                target = tmp_path / "split" / part / path.parent.name / path.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
+    split(photos, tmp_path / "split", held_out="test")
     for path in sorted((tmp_path / "split/train/red").iterdir())[2:]:
         path.unlink()
     shutil.rmtree(tmp_path / "split/test/green")

@@ -5,7 +5,8 @@ import json
 import math
 import resource
 import signal
-import statistics
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +36,7 @@ from nunbit.progress import Display
 from nunbit.reporting.page import run_page
 from nunbit.reporting.reopen import reopened
 from nunbit.run import resume_run, train_run
-from nunbit.runtime import Runtime, limited_threads, seeded
+from nunbit.runtime import Runtime, seeded
 from nunbit.signals import StopRequest
 from nunbit.training import tempo
 from nunbit.training.loop import fit
@@ -422,17 +423,18 @@ def test_one_odd_time_does_not_choose_the_precision(
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc's allocator")
 def test_the_memory_of_tensors_that_are_gone_is_used_again() -> None:
-    """Else the system would clear all their pages for each update."""
-    with limited_threads(1):
-        pass
-    faults = []
+    """Else the system would clear all their pages for each update; seen in a fresh process."""
+    code = """import resource, torch
+from nunbit.runtime import limited_threads
+with limited_threads(1):
     for _ in range(9):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(16 * 2**20)  # 64 MiB, above any threshold of the allocator's own
-        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    faults = [int(line) for line in done.stdout.split()]
     pages = 64 * 2**20 // resource.getpagesize()
-    # Some find only holes that are too small; without it all of them fault on every page.
-    assert statistics.median(faults) < pages / 20, faults
+    assert max(faults[4:]) < pages / 20, faults  # the first ones find holes that are too small
 
 
 @pytest.mark.parametrize(("precision", "answer"), [("auto", False), ("fp32", True)])
