@@ -1,6 +1,7 @@
 """Real pictures: the sets that NUNBIT_DATA names, with numbers that a mistake would miss."""
 
 import hashlib
+import re
 import subprocess
 import sys
 import time
@@ -46,7 +47,8 @@ def test_reading_and_training_cifar10_stay_below_the_promised_memory(
 code = subprocess.call(sys.argv[1:], stdout=sys.stderr)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)"""
-    for run, said in (("a", "kept 60,000 decoded pictures"), ("b", "")):
+    # The 10,000 test pictures are not kept where decoding them takes less than a second.
+    for run, said in (("a", r"kept [56]0,000 decoded pictures"), ("b", "")):
         command = f"""
             {sys.executable} -m nunbit train --data cifar10 --model net --model.width 4
             --train.epochs 1 --train.batch-size 500 --run-dir {tmp_path / run}
@@ -55,7 +57,7 @@ sys.exit(code)"""
             [sys.executable, "-c", peak, *command], capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stderr
-        assert said in ended.stderr
+        assert re.search(said, ended.stderr)
         assert int(ended.stdout) * 1024 < 2 * pixels + 2**30
 
 
