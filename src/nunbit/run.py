@@ -32,7 +32,7 @@ from nunbit.runfolder import (
     write_result,
 )
 from nunbit.runlines import run_header
-from nunbit.running import Training, resumable, train_epochs
+from nunbit.running import Training, look_at_norms, resumable, train_epochs
 from nunbit.runtime import Runtime, choose_runtime, versions
 from nunbit.signals import StopRequest, stop_requests
 from nunbit.start import HeadStart, Start, build_start, fit_start, machine_of, resolved
@@ -201,6 +201,8 @@ def _finish(training: Training, events: Events, stop: StopRequest, display: Disp
         )
     head = None if kept else training.head
     end = conclude(state.model, config, dataset, runtime, head, stop.check)
+    if kept == state.epoch and training.history:
+        look_at_norms(training, end.train.accuracy, display)
     if end.decision and end.test.answers:
         display.say(describe_promise(end.decision))
         display.say(tr("test pictures: {answers}", answers=describe_answers(end.test.answers)))

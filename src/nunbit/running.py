@@ -20,7 +20,7 @@ from nunbit.runlines import epoch_cells
 from nunbit.runtime import Runtime, limited_threads
 from nunbit.signals import StopRequest
 from nunbit.start import HeadStart, Start
-from nunbit.training.check import dead_fault, watch_start
+from nunbit.training.check import dead_fault, norm_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, should_stop
 from nunbit.training.state import TrainState
 
@@ -87,6 +87,20 @@ def _look_at_units(training: Training, display: Display) -> None:
     with limited_threads(runtime.threads):
         fault = dead_fault(training.state.model, dataset.train.images, dataset.preprocess, runtime)
     if fault:
+        display.say(tr("check: {fault}", fault=fault))
+
+
+def look_at_norms(training: Training, accuracy: float, display: Display) -> None:
+    """Say whether the last epoch was clearly better than its weights are afterwards.
+
+    Args:
+        training: after its last epoch, with that epoch's weights.
+        accuracy: of the training pictures, in eval mode.
+        display: where to say it.
+    """
+    running = training.history[-1].running_accuracy
+    fault = norm_fault(training.state.model, running, accuracy)
+    if fault and not training.config.train.precise_bn:
         display.say(tr("check: {fault}", fault=fault))
 
 

@@ -180,6 +180,8 @@ class TrainConfig:
     """Seed of initial weights, order, augmentation and dropout."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (arXiv 1512.00567)."""
+    precise_bn: bool = False
+    """Measure batch norms anew, on 5,000 training pictures, before validation and at the end."""
     patience: int = 0
     """Stop after so many epochs without a better validation result; 0 never stops early."""
     device: str = "auto"

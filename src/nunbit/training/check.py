@@ -23,6 +23,7 @@ from nunbit.data.rows import Images
 from nunbit.language import tr
 from nunbit.models.mode import eval_mode
 from nunbit.runtime import Runtime
+from nunbit.training.norms import has_running
 from nunbit.training.state import TrainState
 
 UPDATES = 10  # after which the weights are compared with the initial ones
@@ -30,6 +31,7 @@ MAX_INPUT = 10.0  # root mean square; 1 where pixels are normalised, about 100 w
 MAX_EXCESS = 10.0  # nats above ln K: logits with a standard deviation of 4.5, if they are normal
 LARGEST_MOVE, LEAST_MOVE = 3.0, 1e-5  # of all weights in the first updates, over their own length
 MAX_DEAD = 0.75  # share of ReLU units
+MAX_FALL = 0.05  # from the accuracy of an epoch to that of its weights afterwards, in eval mode
 SAMPLE = 256  # pictures
 RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6}
 
@@ -193,6 +195,28 @@ def dead_fault(
         units=units,
         count=len(sample),
         where=where,
+    )
+
+
+def norm_fault(model: nn.Module, running: float, measured: float) -> str | None:
+    """Say whether batch norms make a network worse than it was while it was trained.
+
+    Augmentation, dropout and the updates since make the accuracy of an epoch lower than that of its
+    last weights, so that one that is clearly higher points to the norms (arXiv 2105.07576).
+
+    Args:
+        model: after its last epoch.
+        running: the accuracy of that epoch.
+        measured: the accuracy on the training pictures afterwards, in eval mode.
+    """
+    if running - measured <= MAX_FALL or not any(map(has_running, model.modules())):
+        return None
+    return tr(
+        "{running:.1%} of the last epoch's pictures were right while it trained, {measured:.1%} of "
+        "the training pictures are now: the running statistics of the batch norms do not fit "
+        "these weights; try --train.precise-bn true, or a learning rate that falls",
+        running=running,
+        measured=measured,
     )
 
 

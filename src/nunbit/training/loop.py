@@ -14,6 +14,7 @@ from nunbit.data.pictures import ImageSet
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure
 from nunbit.runtime import Runtime, limited_threads
+from nunbit.training.norms import PICTURES, measure_norms
 from nunbit.training.schedule import lr_at
 from nunbit.training.state import Best, TrainState, copy_weights, start_epoch
 from nunbit.training.step import Plan, require_finite_epoch, train_step
@@ -93,6 +94,10 @@ def fit(
             loss_sum, correct, images = state.sums.tolist()
             require_finite_epoch(loss_sum, state.step, config.optim.lr)
             train_seconds = state.seconds_in_epoch
+            is_measured = val is not None or state.step == plan.total_steps
+            if config.train.precise_bn and is_measured:
+                count = -(-PICTURES // config.train.batch_size)
+                measure_norms(state.model, islice(loader.batches(state.epoch), count), runtime)
             start_epoch(state)
             val_loss, val_accuracy = _validate(state, val, loader, runtime)
         yield EpochResult(
