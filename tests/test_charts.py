@@ -77,7 +77,29 @@ def test_the_sheet_of_mistakes_has_the_order_of_the_page() -> None:
     pictures = ImageSet(pixels, torch.tensor([0, 0]), ["a", "b"], ["a", "b"])
     figure = figures.mistakes(pictures, judge(logits, pictures.labels), ("a", "b"))
     assert figure is not None
-    assert [axes.images[0].get_array().max() for axes in figure.axes[:2]] == [2, 1]
+    (axes,) = figure.axes
+    assert [image.get_array().max() for image in axes.images] == [2, 1]
+    first, second = (image.get_extent() for image in axes.images)
+    assert 0 < first[0] < first[1] < second[0], "one beside the other, in the order of the page"
+    assert [text.get_text() for text in axes.texts] == ["b 100%\nis a"] * 2
+
+
+def test_the_sheet_of_mistakes_keeps_the_shape_of_pictures() -> None:
+    pixels = torch.zeros(8, 10, 20, 3, dtype=torch.uint8)
+    labels = torch.zeros(8, dtype=torch.int64)
+    pictures = ImageSet(pixels, labels, list("abcdefgh"), list("abcdefgh"))
+    verdicts = judge(torch.tensor([[0.0, 1.0]] * 8), labels)
+    figure = figures.mistakes(pictures, verdicts, ("a", "b"))
+    assert figure is not None
+    (axes,) = figure.axes
+    width, height = figure.get_size_inches()
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, width), (height, 0)), "in inches"
+    for image in axes.images:
+        left, right, bottom, top = image.get_extent()
+        assert right - left == pytest.approx(2 * (bottom - top))
+        assert 0 <= left < right <= width
+        assert 0 < top < bottom <= height
+    assert len({round(image.get_extent()[3], 6) for image in axes.images}) == 2, "two rows"
 
 
 def test_twelve_recipes_are_told_apart() -> None:

@@ -26,6 +26,9 @@ CJK_FONTS = (
     "Apple SD Gothic Neo", "Droid Sans Fallback",
 )  # fmt: skip
 SHEET = (3, 6)  # rows and columns of the sheet of mistakes
+CELL = (1.6, 2.0)  # width and height in inches of a picture of that sheet with its text
+CELL_COLUMNS = 18  # letters of a class above a picture
+GAP = 0.08  # inches around a picture
 
 
 def to_png(figure: Figure) -> bytes:
@@ -45,11 +48,11 @@ def _cjk_fonts() -> tuple[str, ...]:
     return tuple(name for name in CJK_FONTS if name in installed)
 
 
-def short(name: str) -> str:
+def short(name: str, columns: int = LONGEST_NAME) -> str:
     """Return a name that leaves room for the figure."""
-    if cell_len(name) <= LONGEST_NAME:
+    if cell_len(name) <= columns:
         return name
-    return f"{set_cell_size(name, LONGEST_NAME - 1).rstrip()}…"
+    return f"{set_cell_size(name, columns - 1).rstrip()}…"
 
 
 def curves(epochs: Sequence[EpochResult], kept_epoch: int) -> Figure:
@@ -116,19 +119,28 @@ def mistakes(pictures: ImageSet, verdicts: Verdicts, class_names: Sequence[str])
     if not shown:
         return None
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(1.6 * columns, 2.0 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, i in zip(grid.flat, shown, strict=False):
+    width, height = CELL
+    figure = Figure(figsize=(width * columns, height * rows))
+    # All pictures on one pair of axes, in inches: eighteen pairs take five times as long.
+    axes = figure.add_axes((0, 0, 1, 1))
+    for place, i in enumerate(shown):
+        row, column = divmod(place, columns)
+        centre, bottom = width * (column + 0.5), height * (row + 1) - GAP
         image = pictures.images[i].numpy()
-        if image.shape[2] == 1:
-            axes.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255)
-        else:
-            axes.imshow(image)
-        said = f"{short(class_names[int(verdicts.predicted[i])])} {verdicts.confidence[i]:.0%}"
-        title = f"{said}\nis {short(class_names[int(verdicts.labels[i])])}"
-        axes.set_title(title, fontsize=8, parse_math=False)
+        side = (width - 2 * GAP) / max(image.shape[:2])  # inches a pixel
+        half, top = side * image.shape[1] / 2, bottom - side * image.shape[0]
+        axes.imshow(
+            image if image.shape[2] == 3 else image[:, :, 0],
+            cmap="gray", vmin=0, vmax=255, extent=(centre - half, centre + half, bottom, top),
+        )  # fmt: skip  # one argument a line would say no more
+        said, true = (
+            short(class_names[int(labels[i])], CELL_COLUMNS)
+            for labels in (verdicts.predicted, verdicts.labels)
+        )
+        title = f"{said} {verdicts.confidence[i]:.0%}\nis {true}"
+        axes.text(centre, top - GAP, title, ha="center", fontsize=8, parse_math=False)
+    axes.set(xlim=(0, width * columns), ylim=(height * rows, 0))
+    axes.axis("off")
     return figure
 
 
