@@ -62,6 +62,37 @@ def test_every_commands_help_shows_an_example(
     assert f"  nunbit {command}" in shown
 
 
+def test_help_may_be_asked_for_behind_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "birds/net", "--optim.lr", "0.1", "--help"]) == 0
+    assert "Usage: nunbit train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_a_stream_that_was_closed_is_no_fault(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `nunbit ... 2>&-` starts it."""
+    code = 65 if closed == "stdin" else 66
+    picture = "-" if closed == "stdin" else "nowhere.png"
+    for words, expected in (
+        (["train", *QUICK, "--run-dir", "r"], 0),
+        (["predict", "r", picture], code),
+    ):
+        monkeypatch.setattr(sys, closed, None)
+        assert main(words) == expected
+
+
+def test_a_reader_that_went_away_is_no_fault_where_rich_prints() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "nunbit", "train", "--help"]
+        done = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_train_evaluate_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *QUICK, "--run-dir", "r", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import chi2
+from torch import nn
 
 import nunbit
 from nunbit.cli import main
@@ -32,8 +33,10 @@ from nunbit.comparison.statistics import (
     spread_test,
 )
 from nunbit.comparison.table import Row
+from nunbit.config import RunConfig
 from nunbit.data.pictures import Source
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, NunbitError, UsageError
+from nunbit.models.registry import BUILDERS, register_model
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
 from nunbit.recipes import get_recipe
@@ -274,6 +277,58 @@ def test_the_default_folder_follows_from_the_settings_but_not_from_the_seeds() -
     assert folder() != folder(**{"train.epochs": 2})
 
 
+def test_a_new_setting_gives_no_old_folder_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def folder() -> Path:
+        return plan_runs([SMALL, WIDE], 3, None, {"optim.lr": 0.1}, None)[0]
+
+    before, told = folder(), RunConfig.told
+    whole = RunConfig.to_json
+    monkeypatch.setattr(RunConfig, "to_json", lambda self: whole(self) + "a setting of tomorrow")
+    assert folder() == before
+    assert told(get_recipe("digits/cnn").override({"optim.lr": 0.125}))["optim.lr"] == 0.125
+    assert told(RunConfig()) == {}
+
+
+def test_the_most_threads_that_a_run_asks_for_decide_how_many_run_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nunbit.runtime._usable_cores", lambda: 8)
+
+    def jobs(*names: str) -> int:
+        return compare_module._choose_jobs(plan_runs(names, 1, None, {}, None)[1])
+
+    assert jobs(SMALL, WIDE) == 8
+    assert jobs(SMALL, f"{WIDE},train.threads=4") == jobs(f"{WIDE},train.threads=4", SMALL) == 2
+
+
+def test_networks_of_a_program_are_refused_before_anything_is_trained() -> None:
+    name = "mine-in-a-test"
+
+    @register_model(name)
+    def mine(*, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+    try:
+        with pytest.raises(UsageError, match=f"processes of its own, which do not know '{name}'"):
+            plan_runs([SMALL, f"digits/cnn:model.name={name}"], 1, None, {}, None)
+    finally:
+        del BUILDERS[name]
+
+
+def test_epochs_are_not_told_where_a_number_of_updates_ends_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare_module, "train_all", lambda *_: (None for _ in ()))
+    with stop_requests() as stop:
+        for settings, said in (
+            ({}, "2 trainings, 40 epochs, 1 at once"),
+            ({"train.max_steps": 9}, "2 trainings, 1 at once"),
+        ):
+            _, runs = plan_runs([SMALL, WIDE], 1, None, {"train.epochs": 20, **settings}, tmp_path)
+            compare_module._train(runs, 1, tmp_path, Display(), stop)
+            assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
@@ -288,6 +343,10 @@ def test_the_default_folder_follows_from_the_settings_but_not_from_the_seeds() -
         (["digits/cnn", "digits/cnn:data.split_seed=1"], "data.split_seed is 0 and 1"),
         (["digits/cnn", "digits/cnn:data.group_duplicates=true"], "data.group_duplicates is"),
         (["digits/cnn", "digits/cnn:data.overrides=fixes.csv"], "data.overrides is"),
+        (
+            ["digits/cnn", "digits/cnn:data.size=16", "--data.group_duplicates", "true"],
+            "data.size is 0 and 16",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(

@@ -128,6 +128,10 @@ def test_every_setting_is_described() -> None:
     assert len(names) == len(set(names))
     assert len([n for n in names if n.startswith("data.")]) == len(dataclasses.fields(DataConfig))
     assert all(len(row["meaning"]) > 10 for row in rows)
+    allowed = {row["name"]: row["allowed"] for row in rows}
+    assert allowed["data.resize"] == ["crop", "squash", "pad"]
+    assert allowed["data.flip"] == ["true", "false"]
+    assert allowed["optim.lr"] == []
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

@@ -509,6 +509,22 @@ def test_ten_more_pictures_are_ten_more_features(
     assert "features of 10 pictures computed, 60 known" in capsys.readouterr().err
 
 
+def test_what_the_doctor_proposes_and_what_cannot_be_read_is_left_out(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_classes(tmp_path / "data", 20)
+    (data / "red" / "000.png").write_bytes(b"torn")
+    (tmp_path / "fixes.csv").write_text("path,action,label\nred/001.png,drop,\n")
+    words = f"finetune {data} --model {TINY} --weights {weights} --strategy head --run-dir r"
+    words += f" --data.size {SIZE} --train.threads 1"
+    assert main(words.split()) == 65
+    assert "red/000.png" in capsys.readouterr().err
+    words += f" --skip-bad --overrides {tmp_path / 'fixes.csv'}"
+    assert main(words.split()) == 0
+    assert "left out red/000.png" in capsys.readouterr().err
+    assert len((Path("r") / "split.csv").read_text().splitlines()) == 1 + 58
+
+
 def test_all_layers_go_on_from_the_fitted_head(tmp_path: Path, weights: Path) -> None:
     data = write_classes(tmp_path / "data", 20)
     run = finetuned(data, weights, tmp_path / "run", "full")

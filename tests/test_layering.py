@@ -18,7 +18,7 @@ GROUPS = (
     ("metrics", "evaluation", "features", "outliers", "decision", "prediction"),
     ("training", "checkpoint"),
     ("bundle", "modelfile"),
-    ("start", "reading", "planning", "zoo", "legacy"),
+    ("start", "reading", "planning", "warmstart", "zoo", "legacy"),
     ("conclusion", "run", "runlines", "running", "runclaim", "runfolder", "finished", "events"),
     ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),
     ("asked", "lrfind"),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import nunbit
 from nunbit import run, running
 from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
 from nunbit.errors import StoppedError
 from nunbit.finished import Finished
 from nunbit.models.freeze import freeze
@@ -168,9 +169,31 @@ def test_a_resumed_run_ends_with_the_same_norms(
 
 def test_only_a_clear_fall_of_a_network_with_batch_norms_is_named() -> None:
     model = small_network()
-    assert norm_fault(model, 0.9, 0.86) is None
-    assert norm_fault(model, 0.9, 0.95) is None
-    assert norm_fault(nn.Linear(2, 2), 0.9, 0.5) is None
-    line = norm_fault(model, 0.9, 0.75)
+    assert norm_fault(model, 0.9, 10_000, 0.86) is None
+    assert norm_fault(model, 0.9, 10_000, 0.95) is None
+    assert norm_fault(nn.Linear(2, 2), 0.9, 10_000, 0.5) is None
+    assert norm_fault(model, 0.9, 64, 0.8) is None, "64 pictures may have been lucky"
+    line = norm_fault(model, 0.9, 10_000, 0.75)
     assert line is not None
     assert line.startswith("90.0% of the last epoch's pictures were right while it trained, 75.0%")
+
+
+def test_norms_are_measured_in_the_size_that_is_classified(
+    quick: RunConfig, colours: Path, tmp_path: Path
+) -> None:
+    config = quick.override(
+        {
+            "data.source": str(colours), "data.size": 16, "data.small_size": 10,
+            "data.small_fraction": 0.9, "model.name": "speednet", "data.val_fraction": 0.0,
+            "train.epochs": 1, "train.batch_size": 8, "train.precise_bn": True,
+        }
+    )  # fmt: skip  # one setting a line would say no more
+    finished = trained(config, tmp_path / "r")
+    dataset, model = finished.dataset, finished.classifier.module.train()
+    loader = TrainLoader(
+        dataset.train, dataset.preprocess, config.override({"data.small_size": 0}), FP32.device
+    )
+    found = {n: t.clone() for n, t in model.state_dict().items() if "running" in n}
+    measure_norms(model, loader.batches(0), FP32)
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, model.state_dict()[name], msg=name)

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import signal
+import sys
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -19,10 +22,13 @@ from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
-from nunbit.errors import UsageError
+from nunbit.errors import StoppedError, UsageError
 from nunbit.planning import LENGTH, budget_config, plan_training
+from nunbit.progress import Display
 from nunbit.recipes import get_recipe
 from nunbit.runtime import Runtime
+from nunbit.sections import MOST_EPOCHS
+from nunbit.signals import StopRequest
 from nunbit.start import build_start
 from nunbit.values import Setting
 
@@ -112,6 +118,41 @@ def test_views_and_validation_are_part_of_the_time(
     validated = replace(digits, val=digits.train)  # as many as are trained on
     share = plan(validated, 60, config).train.max_steps / plain
     assert share == pytest.approx(1 / (1 + planning.FORWARD_COST), abs=0.03)
+    precise = config.override({"train.precise_bn": True})  # all are seen once more an epoch
+    share = plan(validated, 60, precise).train.max_steps / plain
+    assert share == pytest.approx(1 / (1 + 2 * planning.FORWARD_COST), abs=0.03)
+    once = plan(digits, 60, precise).train.max_steps
+    seen = len(digits.train) * planning.FORWARD_COST * picture
+    assert (plain - once) * update == pytest.approx(seen, abs=2 * update)
+    assert once < plain
+
+
+def test_no_budget_is_too_long(digits: Dataset, speed: dict[str, float]) -> None:
+    speed["flops"] = 1e15
+    train = plan(digits, 1e9, budget_config("digits").override({"model.width": 8})).train
+    assert train.epochs == MOST_EPOCHS
+    assert train.max_steps >= MOST_EPOCHS
+
+
+def test_a_signal_while_a_plan_reads_is_heard(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_config: object, _runtime: object, _display: object, stop: StopRequest) -> Dataset:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while stop.received is None:
+            time.sleep(0.001)
+        return digits
+
+    monkeypatch.setattr(planning, "read_dataset", read)
+    with pytest.raises(StoppedError):
+        planning.planned(budget_config("digits"), 60, Display(quiet=True))
+
+
+def test_a_missing_extra_is_named_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr(planning, "read_dataset", lambda *_: pytest.fail("was read"))
+    with pytest.raises(UsageError, match="TensorBoard events need"):
+        nunbit.train(budget="60s", tensorboard=True, quiet=True)
 
 
 def test_all_training_pictures_are_measured_if_that_is_asked_for(

@@ -493,3 +493,17 @@ def test_a_current_folder_that_is_gone_is_one_error(
     (tmp_path / "gone").rmdir()
     with pytest.raises((CannotCreateError, OSError)), claim_new(None, "quick"):
         pass
+
+
+def test_evaluate_can_leave_out_what_cannot_be_read(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = write_classes(tmp_path / "new", 4, first_seed=90_000)
+    (new / "red" / "000.png").write_bytes(b"torn")
+    words = ["evaluate", str(trained), "--data", str(new)]
+    assert main(words) == 65
+    assert "1 pictures cannot be read (--skip-bad leaves them out)" in capsys.readouterr().err
+    assert main([*words, "--skip-bad", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["n"] == 11
+    assert "left out red/000.png: not a picture" in err

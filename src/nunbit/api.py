@@ -5,6 +5,7 @@ Each imports what it alone needs: matplotlib and scipy take longer than a pictur
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from nunbit.models.pretrained import LITE0
 from nunbit.planning import planned
 from nunbit.prediction import Prediction
 from nunbit.progress import Display
-from nunbit.reading import Read, read_dataset
+from nunbit.reading import say_left_out
 from nunbit.runtime import choose_runtime
 from nunbit.values import Setting, parse_budget, path_of, typed
 
@@ -62,6 +63,7 @@ def train(
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
     """
+    from nunbit.events import require_tensorboard
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
     from nunbit.runclaim import require_free
@@ -70,10 +72,12 @@ def train(
     config = asked_config(recipe, data, model, settings, for_budget=budget is not None)
     folder = None if run_dir is None else path_of(run_dir, "--run-dir")
     require_free(folder, config)
+    if tensorboard:
+        require_tensorboard()
     display = Display(quiet=quiet)
-    read: Read = read_dataset
-    if seconds is not None:
-        config, read = planned(config, seconds, display, gathered(settings))
+    if seconds is None:
+        return train_run(config, folder, display, write_report, tensorboard=tensorboard)
+    config, read = planned(config, seconds, display, gathered(settings))
     return train_run(config, folder, display, write_report, read, tensorboard=tensorboard)
 
 
@@ -125,8 +129,9 @@ def finetune(
         data: a folder of class folders, a .csv, a parquet or a known name.
         model: timm:NAME or torchvision:NAME, with pretrained weights; by default
             timm:tf_efficientnet_lite0.
-        weights: a safetensors file or a state dict; by default those of the package that the extra
-            `[offline]` installs, of the cache, or of the hub.
+        weights: a safetensors file, a state dict, or a run folder or model file of nunbit's (with
+            its `model`); by default those of the package that the extra `[offline]` installs, of
+            the cache, or of the hub.
         budget: time for all of it, such as 90s or 10m; the size of the pictures and the strategy
             follow from it.
         strategy: `head` fits the last layer only, `full` trains all layers after that; `auto`
@@ -296,19 +301,22 @@ def predict(
 ) -> list[Prediction]:
     """Classify pictures; names of folders stand for the pictures in them.
 
-    See `Classifier.predict`, and `Classifier.predict_each` for many and for those that come one by
-    one.
+    See `Classifier.predict`, and `predict_each` for many and for those that come one by one.
     """
     given = [pictures] if isinstance(pictures, Picture) else pictures
     return load_classifier(run).predict(find_pictures(given), top)
 
 
-def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = False) -> Metrics:
+def evaluate(
+    run: str | Path, data: str | Path | None = None, *, skip_bad: bool = False, quiet: bool = False
+) -> Metrics:
     """Measure a model on labelled data, or on the test split that its training held out.
 
-    See `Classifier.evaluate`, which this calls after loading the model.
+    See `Classifier.evaluate`. With `skip_bad` pictures that cannot be read are named and left out.
     """
-    return load_classifier(run).evaluate(data, track=Display(quiet=quiet).track)
+    display = Display(quiet=quiet)
+    on_skip = partial(say_left_out, display) if skip_bad else None
+    return load_classifier(run).evaluate(data, track=display.track, on_skip=on_skip)
 
 
 def explain(

@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -194,7 +194,12 @@ class Classifier:
             return Skipped(name, str(error))
 
     def evaluate(
-        self, data: str | Path | None = None, *, track: Track | None = None, batch_size: int = 256
+        self,
+        data: str | Path | None = None,
+        *,
+        track: Track | None = None,
+        batch_size: int = 256,
+        on_skip: Callable[[Skipped], object] | None = None,
     ) -> Metrics:
         """Measure the model on labelled data, or on the test split that its training held out.
 
@@ -206,6 +211,8 @@ class Classifier:
             data: a known name, folder, .csv or parquet; None for the training's own.
             track: shows progress, (items, total, label) -> items.
             batch_size: pictures per forward pass.
+            on_skip: called with each picture of other data that cannot be read, which is left out;
+                None refuses such data.
 
         Raises:
             MissingInputError: the data is not there, or the table that corrected the training's,
@@ -232,7 +239,7 @@ class Classifier:
             with suppress(DataError):  # of other data; `read` says what is wrong with it
                 images = self._held_out(source, config, track)
         if images is None:
-            images = self.read(source, track)
+            images = self.read(source, track, on_skip)
         outputs, verdicts = self.outputs(images.images, batch_size)
         return measure(outputs.logits, images.labels, self.class_names, verdicts)
 
@@ -253,7 +260,9 @@ class Classifier:
         is_own = dataset.fingerprint == (self.card.get("data") or {}).get("fingerprint")
         return dataset.test if is_own else None
 
-    def read(self, source: Source, track: Track) -> ImageSet:
+    def read(
+        self, source: Source, track: Track, on_skip: Callable[[Skipped], object] | None = None
+    ) -> ImageSet:
         """Read the part of a source that `evaluate` measures, labelled by this model's classes."""
         names = ("test", "val", "all", "train")
         part = next(source.parts[name] for name in names if name in source.parts)
@@ -266,11 +275,14 @@ class Classifier:
                 known=known,
             )
         loaded = load(part, self.preprocess, self.runtime.threads, track)
-        if loaded.skipped:
+        if on_skip is not None:
+            for fault in loaded.skipped:
+                on_skip(fault)
+        elif loaded.skipped:
             first = loaded.skipped[0]
             count = len(loaded.skipped)
             raise DataError(
-                "{count} pictures cannot be read; {name}: {reason}",
+                "{count} pictures cannot be read (--skip-bad leaves them out); {name}: {reason}",
                 count=count,
                 name=first.name,
                 reason=first.reason,

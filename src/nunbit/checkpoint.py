@@ -158,9 +158,10 @@ def read(path: Path) -> Checkpoint:
     version = body.get("checkpoint_version")
     if version != FORMAT_VERSION:
         raise DataError(
-            "{path} has checkpoint format {version}; this nunbit reads 1",
+            "{path} has checkpoint format {version}; this nunbit reads {format_version}",
             path=path,
             version=version,
+            format_version=FORMAT_VERSION,
         )
     _require_finite(tensors, DataError, str(path))
     return Checkpoint(path, tensors, body)

@@ -7,6 +7,7 @@ is made, so that no wrong setting reaches the training. This module never import
 
 import dataclasses
 import json
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.language import tr
 from nunbit.sections import DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig, require
-from nunbit.values import Setting, literal, typed
+from nunbit.values import Setting, literal, typed, words_of
 
 __all__ = [
     "PRETRAINED", "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RunConfig",
@@ -90,6 +91,16 @@ class RunConfig:
         body = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
+    def told(self) -> dict[str, Any]:
+        """Return the settings that are not the defaults, by dotted name."""
+        default = dataclasses.asdict(RunConfig())
+        return {
+            f"{section}.{name}": value
+            for section in SECTIONS
+            for name, value in dataclasses.asdict(getattr(self, section)).items()
+            if value != default[section][name]
+        }
+
     @staticmethod
     def from_json(text: str) -> "RunConfig":
         """Read what `to_json` wrote; missing fields take their defaults.
@@ -162,18 +173,23 @@ def require_used(names: Iterable[str], command: str, *others: str) -> None:
             )
 
 
-def describe_settings() -> list[dict[str, str]]:
-    """Return every setting with its default and the docstring under its field."""
+def describe_settings() -> list[dict[str, Any]]:
+    """Return every setting with its default, the words it may have, and its docstring."""
     from docstring_parser import parse_from_object
 
     rows = []
     for section, kind in SECTIONS.items():
         meanings = {p.arg_name: p.description or "" for p in parse_from_object(kind).params}
-        default = kind()
+        default, hints = kind(), typing.get_type_hints(kind)
         for name in section_fields(section):
-            meaning = " ".join(meanings[name].split())
-            value = str(getattr(default, name))
-            rows.append({"name": f"{section}.{name}", "default": value, "meaning": meaning})
+            rows.append(
+                {
+                    "name": f"{section}.{name}",
+                    "default": str(getattr(default, name)),
+                    "allowed": words_of(hints[name]),
+                    "meaning": " ".join(meanings[name].split()),
+                }
+            )
     return rows
 
 

@@ -39,7 +39,7 @@ REMEMBERED = 0.9  # of that mean; with fastai's 0.98 a test of 100 updates hardl
 CHANCE = 2.0  # a fall of the smoothed loss below so many standard deviations of a batch's is none
 UNUSED = (
     "optim.lr", "optim.schedule", "optim.warmup_fraction",
-    "train.epochs", "train.max_steps", "train.patience",
+    "train.epochs", "train.max_steps", "train.patience", "train.precise_bn",
 )  # fmt: skip  # one name a line would say no more
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"  # of the report's figures
 DPI = 110

@@ -28,8 +28,10 @@ from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset
 from nunbit.recipes.speed import SHIFT_PIXELS, fast
 from nunbit.runtime import Runtime, choose_runtime
+from nunbit.sections import MOST_EPOCHS
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
+from nunbit.training.norms import PICTURES
 from nunbit.training.tempo import settle_precision, update_seconds
 
 RECIPE = "budget"  # of runs whose network is chosen here
@@ -81,6 +83,11 @@ class Candidate:
         measured = passes * len(dataset.test) + min(settings.train_pictures or train, train)
         forward = FORWARD_COST * self.full_seconds
         validated = len(dataset.val) / train if dataset.val else 0.0  # for each that is trained on
+        norms = min(PICTURES, train) if self.config.train.precise_bn else 0
+        if dataset.val:
+            validated += norms / train
+        else:
+            measured += norms
         left = budget_seconds - REPORT_SECONDS - measured * forward
         return left / (self.seconds + validated * forward)
 
@@ -132,6 +139,7 @@ def planned(
     runtime = choose_runtime(config.train)
     with stop_requests() as stop:
         dataset = read_dataset(config, runtime, display, stop)
+        stop.check()  # nobody asks it after this block
     chosen = plan_training(config, dataset, runtime, deadline, display.say, given)
     return chosen, lambda *_: dataset
 
@@ -170,7 +178,8 @@ def plan_training(
         dataset.train, dataset.preprocess, candidate.config, candidate.runtime.device
     )
     per_update = len(dataset.train) / loader.steps_per_epoch  # batches are equal, most below full
-    steps = int(candidate.pictures(dataset, left) / per_update)
+    affordable = int(candidate.pictures(dataset, left) / per_update)
+    steps = min(affordable, MOST_EPOCHS * loader.steps_per_epoch)
     if steps < 1:
         raise UsageError(
             "the budget leaves {left:.0f} s, which is too little to train; give a longer one",

@@ -5,7 +5,7 @@ from typing import Any
 
 from nunbit.config import RunConfig
 from nunbit.data.cache import pixels_folder
-from nunbit.data.pictures import Track
+from nunbit.data.pictures import Skipped, Track
 from nunbit.data.sources import open_source
 from nunbit.data.splits import NAMED_FAULTS, Dataset, UnreadableError, open_dataset
 from nunbit.errors import UsageError
@@ -86,7 +86,7 @@ def _require_val(config: RunConfig, dataset: Dataset) -> None:
 def _say_what_was_done(dataset: Dataset, display: Display) -> None:
     """Name what was left out, and what was written outside of the run folder."""
     for fault in dataset.skipped:
-        display.say(tr("left out {name}: {reason}", name=fault.name, reason=fault.reason))
+        say_left_out(display, fault)
     if dataset.leaks:
         display.say(
             tr("left out {leaks} training pictures that are held out as well", leaks=dataset.leaks)
@@ -99,6 +99,11 @@ def _say_what_was_done(dataset: Dataset, display: Display) -> None:
                 folder=pixels_folder(),
             )
         )
+
+
+def say_left_out(display: Display, fault: Skipped) -> None:
+    """Name a picture that cannot be read and is left out."""
+    display.say(tr("left out {name}: {reason}", name=fault.name, reason=fault.reason))
 
 
 class OnceReader:

@@ -98,8 +98,8 @@ def look_at_norms(training: Training, accuracy: float, display: Display) -> None
         accuracy: of the training pictures, in eval mode.
         display: where to say it.
     """
-    running = training.history[-1].running_accuracy
-    fault = norm_fault(training.state.model, running, accuracy)
+    last = training.history[-1]
+    fault = norm_fault(training.state.model, last.running_accuracy, last.images, accuracy)
     if fault and not training.config.train.precise_bn:
         display.say(tr("check: {fault}", fault=fault))
 

@@ -13,6 +13,8 @@ from nunbit.errors import UsageError
 from nunbit.language import tr
 from nunbit.values import Interval, Setting, is_plain, typed
 
+MOST_EPOCHS = 100_000
+
 
 def require(ok: bool, name: str, value: object, allowed: str) -> None:
     """Refuse a value that is not allowed.
@@ -111,7 +113,8 @@ class ModelConfig:
     init: Literal["own", "xavier", "kaiming", "normal"] = "own"
     """Initial weights of convolutions and linear layers: the network's own, or a method by name."""
     weights: str = ""
-    """Weights to start from: pretrained (those of timm or torchvision) or a file; "" is random."""
+    """Weights to start from: pretrained (those of timm or torchvision), a file of theirs, or a run
+    folder or model file of nunbit's (its last layer stays if the classes do); "" is random."""
     head: Literal["random", "logistic"] = "random"
     """Initial last layer: random, or a logistic regression on the training pictures' features."""
     freeze: str = ""
@@ -195,7 +198,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _read_fields(self, "train")
-        require(0 <= self.epochs <= 100_000, "train.epochs", self.epochs, "0 to 100000")
+        most = MOST_EPOCHS
+        require(0 <= self.epochs <= most, "train.epochs", self.epochs, f"0 to {most}")
         require(0 <= self.max_steps <= 10**9, "train.max_steps", self.max_steps, "0 to 1000000000")
         require(2 <= self.batch_size <= 65_536, "train.batch_size", self.batch_size, "2 to 65536")
         require(0 <= self.seed < 2**63, "train.seed", self.seed, "0 to 2^63 - 1")

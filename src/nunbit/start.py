@@ -31,6 +31,7 @@ from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
+from nunbit.warmstart import is_own, load_own
 from nunbit.zoo import load_pretrained
 
 PREPARE_PIXELS = 2000 * 32 * 32  # enough for second moments of patches: 500,000 of 2 x 2 pixels
@@ -64,7 +65,7 @@ class HeadStart:
 
 
 def preprocess_of(config: RunConfig) -> Preprocess | None:
-    """Return how pictures must be shown to the pretrained weights; None for random ones.
+    """Return how pictures must be shown to weights that were trained before; None for random ones.
 
     Another size than the weights were trained with is taken in proportion: the network sees the
     same part of the picture.
@@ -74,7 +75,10 @@ def preprocess_of(config: RunConfig) -> Preprocess | None:
     """
     if not config.model.weights:
         return None
-    own = find_entry(config.model.name, _hash_of(config.model)).preprocess
+    if is_own(config.model):
+        own = load_own(config.model).preprocess
+    else:
+        own = find_entry(config.model.name, _hash_of(config.model)).preprocess
     for name, asked, plain, taken in (
         ("channels", config.data.channels, 0, own.channels),
         ("resize", config.data.resize, "crop", own.resize),
@@ -108,12 +112,15 @@ def _file_hash(path: str, _size: int, _mtime_ns: int) -> str:
 
 
 def load_weights(config: RunConfig) -> Pretrained:
-    """Return the pretrained network that the settings name.
+    """Return the network that the settings name, with weights that were trained before.
 
     Raises:
         MissingInputError: the weights cannot be had; the text says what to do.
         DataError: they are damaged, or of another network.
+        UsageError: a model of nunbit's is another one than the settings say.
     """
+    if is_own(config.model):
+        return load_own(config.model)
     file = None if config.model.weights == PRETRAINED else Path(config.model.weights)
     return load_pretrained(config.model.name, file)
 
@@ -129,11 +136,13 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
     origin: dict[str, str] | None = None
     with seeded(config.train.seed, "init"):
         if settings.weights:
-            if settings.args or settings.init != "own":
+            has_options = settings.args and not is_own(settings)
+            if has_options or settings.init != "own":
                 raise UsageError("model.weights cannot be combined with options or model.init")
             pretrained = load_weights(config)
             model, origin = pretrained.module, pretrained.record()
-            reset_head(model, classes)
+            if pretrained.class_names != dataset.class_names:
+                reset_head(model, classes)
             require_fit(settings.name, model, p.channels, (p.height, p.width))
         else:
             model = build_model(
@@ -241,6 +250,8 @@ def describe_start(config: RunConfig) -> str:
         return ""
     size = tr(" at {size} pixels", size=config.data.size) if config.data.size else ""
     words = f"{config.model.name}{size}, pretrained"
+    if config.model.weights != PRETRAINED:
+        words += f" ({Path(config.model.weights).name})"
     if config.model.head == "logistic":
         words += tr(
             "; last layer by logistic regression on its features, each class counting the same"

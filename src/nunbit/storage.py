@@ -27,6 +27,7 @@ from nunbit.language import tr
 
 METADATA_KEY = "nunbit"
 DIGEST_KEY = "sha256"
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
 TEMPORARY = re.compile(r"\.(.+\.|probe-)[0-9a-f]{8}\.tmp", re.DOTALL)
 # What foreign JSON raises: json recurses as deep as its text.
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -217,6 +218,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if digest(tensors, text) != expected:
         raise DataError("{path} is damaged: its contents do not match its sha256", path=path)
     return tensors, _object(text, path)
+
+
+def is_own_file(path: Path) -> bool:
+    """Return whether a file says that `save_tensors` wrote it; only its head is looked at."""
+    try:
+        if not path.is_file():  # a FIFO would be waited for
+            return False
+        with path.open("rb") as file:
+            size, first = int.from_bytes(file.read(8), "little"), file.read(1)
+            if first != b"{" or size > LONGEST_HEADER:
+                return False
+            header = json.loads(first + file.read(size - 1))
+        return METADATA_KEY in header["__metadata__"]
+    except (OSError, *_WRONG):
+        return False
 
 
 def _read_regular(path: Path) -> bytes:

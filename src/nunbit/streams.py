@@ -8,8 +8,9 @@ from typing import IO, Any
 class Log:
     """A stream that a log goes to: where it cannot be written, the work goes on in silence."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[str] | None) -> None:
+        """Take a stream; None is one that whoever started this process closed."""
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115  # as long as the log
 
     def write(self, text: str) -> int:
         """Write a text, or lose it."""

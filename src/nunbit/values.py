@@ -130,6 +130,13 @@ def typed(hint: Any, label: str, value: object) -> Any:
         ) from None
 
 
+def words_of(hint: Any) -> list[str]:
+    """Return the words that a field of this annotation may have; empty where there is no list."""
+    if hint is bool:
+        return ["true", "false"]
+    return list(typing.get_args(hint)) if typing.get_origin(hint) is Literal else []
+
+
 def _read_bool(value: object) -> bool:
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     try:

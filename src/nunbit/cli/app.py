@@ -59,7 +59,9 @@ class Output:
             negative="", help=tr("Print one JSON object as the last line of standard output.")
         ),
     ] = False
-    quiet: Annotated[bool, Parameter(negative="", help=tr("Print no progress."))] = False
+    quiet: Annotated[
+        bool, Parameter(negative="", help=tr("Print nothing but errors, and the object of --json."))
+    ] = False
 
 
 DEFAULT_OUTPUT = Output()

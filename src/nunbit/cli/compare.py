@@ -12,7 +12,8 @@ COMPARE = mark("""Examples:
   nunbit compare photos/cnn photos/cnn:optim.lr=0.01 --data photos/
   nunbit compare birds/net birds/res --train.epochs 10
 
-Stopped or killed, the same command goes on where it was; more seeds add to what is there.""")
+Stopped or killed, the same command goes on where it was; more seeds add to what is there. Any
+setting can be given as --SECTION.FIELD VALUE, for all runs; `nunbit settings` lists them.""")
 
 
 @command(examples=COMPARE)

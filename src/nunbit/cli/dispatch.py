@@ -20,8 +20,9 @@ from nunbit.values import Setting
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error that ends it becomes one line."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if sys.stdout is None:  # closed by who called: `nunbit ... >&-`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # to the end of the process
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who called: `nunbit ... >&-`
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # to the end of the process
     asked = os.environ.get(VARIABLE) or LANGUAGES[0]
     if asked not in LANGUAGES:
         allowed = ", ".join(LANGUAGES)
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(tr("stopped"), 128 + signal.SIGINT)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich makes the one of the other
         # The reader went away (`| head`); say nothing more, not even at exit.
         silence(sys.stdout)
         return 0
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(
     command: Callable[..., Any], bound: Any, hidden: dict[str, Any], given: dict[str, Setting]
 ) -> int:
-    if given and "settings" not in hidden:
+    is_help = getattr(command, "__self__", None) is app  # asked for behind a setting
+    if given and "settings" not in hidden and not is_help:
         raise UsageError(
             "this command takes no settings, but --{name} was given", name=next(iter(given))
         )

@@ -13,7 +13,8 @@ LR_FIND = mark("""Examples:
   nunbit lr-find digits/cnn --optim.name sgd --out sgd.png
 
 The suggestion is a tenth of the rate at which the loss is least: one to try first, and the peak of
-a schedule. It depends on the optimizer and the batch size.""")
+a schedule. It depends on the optimizer and the batch size. Any setting of a training can be given
+as --SECTION.FIELD VALUE; `nunbit settings` lists them.""")
 
 
 @command("lr-find", examples=LR_FIND)

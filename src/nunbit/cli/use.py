@@ -74,19 +74,25 @@ def predict(
 
 @command(examples=EVALUATE)
 def evaluate(
-    run: str, /, *, data: str | None = None, output: Output = DEFAULT_OUTPUT
+    run: str,
+    /,
+    *,
+    data: str | None = None,
+    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = DEFAULT_OUTPUT,
 ) -> dict[str, Any]:
     """Measure a trained model on labelled data.
 
     Args:
         run: A run folder or a model file.
         data: A known name, folder, .csv or parquet; the default is the run's own test split.
+        skip_bad: Leave out unreadable pictures and list them.
         output: How to answer.
     """
     from nunbit import api
     from nunbit.conclusion import describe_answers
 
-    metrics = api.evaluate(run, data, quiet=output.quiet)
+    metrics = api.evaluate(run, data, skip_bad=skip_bad, quiet=output.quiet)
     low, high = metrics.ci95
     say(
         output,

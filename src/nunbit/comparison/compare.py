@@ -128,11 +128,12 @@ def _prepared(
 
 
 def _choose_jobs(runs: Sequence[PlannedRun]) -> int:
-    """Return how many trainings at once keep all cores busy; on a GPU one."""
-    runtime = choose_runtime(replace(runs[0].config.train, threads=0))
-    if runtime.device.type != "cpu":
+    """Return how many trainings at once keep all cores busy; one, if any is on a GPU."""
+    found = [choose_runtime(replace(run.config.train, threads=0)) for run in runs]
+    if any(runtime.device.type != "cpu" for runtime in found):
         return 1
-    return max(1, runtime.threads // max(1, runs[0].config.train.threads))
+    most = max(1, *(run.config.train.threads for run in runs))
+    return max(1, found[0].threads // most)
 
 
 def _on_this_machine(run: PlannedRun, jobs: int) -> PlannedRun:
@@ -148,21 +149,25 @@ def _train(
 ) -> None:
     if not runs:
         return
-    total = sum(run.config.train.epochs for run in runs)
+    # Where train.max_steps ends a training, its pictures, not yet read, decide the epochs.
+    is_told = not any(run.config.train.max_steps for run in runs)
+    epochs = sum(run.config.train.epochs for run in runs)
+    length = tr("{epochs:,} epochs, ", epochs=epochs) if is_told else ""
     display.say(
         tr(
-            "{count} trainings, {total:,} epochs, {jobs} at once, in {folder}",
+            "{count} trainings, {length}{jobs} at once, in {folder}",
             count=len(runs),
-            total=total,
+            length=length,
             jobs=jobs,
             folder=folder,
         )
     )
+    bar = (epochs, tr("epochs")) if is_told else (len(runs), tr("trainings"))
     finished: list[PlannedRun] = []
     training = closing(train_all(runs, jobs, folder / LOG_FILE, stop))
-    with display.bar(total, tr("epochs")) as show, training as progress:
+    with display.bar(*bar) as show, training as progress:
         for run in progress:
-            show(sum(_epochs_done(run) for run in runs))
+            show(sum(_epochs_done(run) for run in runs) if is_told else len(finished))
             if run is not None:
                 finished.append(run)
                 accuracy = read_result(run.run_dir)["test"]["accuracy"]

@@ -1,6 +1,7 @@
 """Which runs a comparison consists of, and where each of them lives."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from nunbit.config import RunConfig
 from nunbit.data.sources import anchored
 from nunbit.errors import CannotCreateError, UsageError, did_you_mean
 from nunbit.language import tr
+from nunbit.models.registry import is_foreign
 from nunbit.recipes import RECIPES, get_recipe
 from nunbit.runfolder import CONFIG_FILE, RUNS, read_config
 from nunbit.values import Setting
@@ -61,6 +63,13 @@ def plan_runs(
             given=given,
         )
     _require_one_test_set(variants)
+    for config in variants.values():
+        if is_foreign(config.model.name):
+            raise UsageError(
+                "compare trains in processes of its own, which do not know '{name}'; train it with "
+                "nunbit.train, once for each seed",
+                name=config.model.name,
+            )
     folder = folder or _default_folder(names, variants)
     runs = []
     for i in range(seeds):
@@ -107,17 +116,18 @@ def configure(label: str, source: str | None, settings: Mapping[str, Setting]) -
     return anchored(get_recipe(recipe, source).override({**settings, **own}))
 
 
-# What decides which pictures are held out.
+# What decides which pictures are held out; which look alike depends on their pixels, too.
 SPLIT_FIELDS = (
     "source", "split_seed", "test_fraction", "skip_bad", "group_duplicates", "overrides",
 )  # fmt: skip
+PIXEL_FIELDS = ("size", "channels", "resize")
 
 
 def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
     """Refuse recipes whose test pictures differ: nothing could be paired."""
     first_label, first = next(iter(variants.items()))
     for label, config in variants.items():
-        for field in SPLIT_FIELDS:
+        for field in SPLIT_FIELDS + (PIXEL_FIELDS if first.data.group_duplicates else ()):
             a, b = getattr(first.data, field), getattr(config.data, field)
             if a != b:
                 raise UsageError(
@@ -132,7 +142,9 @@ def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
 
 
 def _default_folder(names: Sequence[str], variants: Mapping[str, RunConfig]) -> Path:
-    text = "".join(label + config.to_json() for label, config in sorted(variants.items()))
+    # Of what differs from the defaults alone, so that a new setting gives no old folder a new name.
+    told = {label: config.told() for label, config in sorted(variants.items())}
+    text = json.dumps(told, sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
     first = _slug(names[0]) if len(names) == 1 else f"{_slug(names[0])}-and-{len(names) - 1}-more"
     return RUNS / f"compare-{first[:40]}-{digest}"

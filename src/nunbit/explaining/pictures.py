@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.bundle import Classifier
+from nunbit.data.pictures import Track
 from nunbit.explaining import drawing
 from nunbit.explaining.activations import LayerStatistics, measure_layers
 from nunbit.explaining.explanation import Drawn
 from nunbit.explaining.layers import cam_layer, first_weight
 from nunbit.explaining.network import DIAGRAM, diagram_of, layer_facts, layer_rows, numbers_of
-from nunbit.explaining.portrait import Subject, Track, black, portray, subjects_of
+from nunbit.explaining.portrait import Subject, black, portray, subjects_of
 from nunbit.explaining.trace import Trace, trace
 from nunbit.language import tr
 from nunbit.runtime import limited_threads

@@ -4,7 +4,7 @@ Shapes: B batch (here 1), C channels, H and W pixels, K classes.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.bundle import Classifier
+from nunbit.data.pictures import Track
 from nunbit.explaining import drawing
 from nunbit.explaining.layers import CamLayer
 from nunbit.explaining.saliency import (
@@ -26,8 +27,6 @@ from nunbit.explaining.trace import trace
 
 MAX_STEM = 40  # characters of a picture's name in the names of its drawings
 TOP = 3  # classes that are named
-
-Track = Callable[..., Iterator[Any]]
 
 
 @dataclass(frozen=True)

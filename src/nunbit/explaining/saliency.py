@@ -8,13 +8,13 @@ Shapes: B batch (here 1), C channels, H and W pixels, K classes, h and w of the 
 """
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nunbit.data.pictures import Track, untracked
 from nunbit.language import tr
 from nunbit.models.mode import eval_mode
 
@@ -134,7 +134,7 @@ def occlusion(
     model: nn.Module,
     x: Tensor,
     target: int,
-    track: Callable[..., Iterator[Any]] = lambda items, _total, _label: iter(items),
+    track: Track = untracked,
 ) -> Occluded:
     """Cover parts of a picture and see what the network misses.
 

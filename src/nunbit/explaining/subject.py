@@ -1,9 +1,9 @@
 """What the first word of `nunbit explain` means: a lesson, a run, or a network."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from PIL import Image
 
@@ -11,7 +11,7 @@ from nunbit.bundle import MODEL_FILE
 from nunbit.config import ModelConfig, RunConfig, require_used
 from nunbit.data.decode import BadPictureError, Mode, quiet_pillow
 from nunbit.data.given import Picture, find_pictures, open_picture
-from nunbit.data.pictures import printable
+from nunbit.data.pictures import Track, printable
 from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
 from nunbit.explaining.convolution import draw_convolution
 from nunbit.explaining.explanation import Drawn, Explanation, write
@@ -65,9 +65,6 @@ class Options:
                 raise UsageError(
                     "{option} does not apply to {subject}", option=option, subject=subject
                 )
-
-
-Track = Callable[..., Iterator[Any]]
 
 
 def explain_subject(

@@ -62,6 +62,8 @@ class Pretrained:
     file: str
     sha256: str
     """Of the weights file."""
+    class_names: tuple[str, ...] | None = None
+    """Of the head, where they are known: the head fits these classes alone."""
 
     def record(self) -> dict[str, str]:
         """Return what a model made of this keeps about its origin."""

@@ -49,6 +49,11 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
     return register
 
 
+def is_foreign(name: str) -> bool:
+    """Return whether a program registered this network: another process does not know it."""
+    return name in BUILDERS and not BUILDERS[name].__module__.startswith("nunbit.")
+
+
 def list_models() -> dict[str, str]:
     """Return the names of nunbit's own networks with their descriptions, sorted."""
     _import_all()

@@ -1,4 +1,4 @@
-"""Signs that a training is set up wrongly, in its first updates and after its first epoch.
+"""Signs that a training is set up wrongly: in its first updates, after its first epoch, at its end.
 
 Looking changes nothing: the weights are the same with and without it, bit for bit. Each function
 returns one line for the user, or None where all is well. Not every fault shows: a network learns
@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images
 from nunbit.language import tr
+from nunbit.metrics import wilson_interval
 from nunbit.models.mode import eval_mode
 from nunbit.runtime import Runtime
 from nunbit.training.norms import has_running
@@ -198,7 +199,7 @@ def dead_fault(
     )
 
 
-def norm_fault(model: nn.Module, running: float, measured: float) -> str | None:
+def norm_fault(model: nn.Module, running: float, count: int, measured: float) -> str | None:
     """Say whether batch norms make a network worse than it was while it was trained.
 
     Augmentation, dropout and the updates since make the accuracy of an epoch lower than that of its
@@ -207,9 +208,11 @@ def norm_fault(model: nn.Module, running: float, measured: float) -> str | None:
     Args:
         model: after its last epoch.
         running: the accuracy of that epoch.
+        count: its pictures; of few, luck alone may have most right.
         measured: the accuracy on the training pictures afterwards, in eval mode.
     """
-    if running - measured <= MAX_FALL or not any(map(has_running, model.modules())):
+    surely = wilson_interval(round(running * count), count)[0]
+    if surely - measured <= MAX_FALL or not any(map(has_running, model.modules())):
         return None
     return tr(
         "{running:.1%} of the last epoch's pictures were right while it trained, {measured:.1%} of "

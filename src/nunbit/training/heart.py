@@ -5,8 +5,7 @@ A. Karpathy, A Recipe for Training Neural Networks (2019): "overfit a single bat
 
 import copy
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -60,10 +59,6 @@ class ByHeart:
             updates=self.updates,
             losses=losses,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        return asdict(self)
 
 
 def learn_by_heart(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> ByHeart:

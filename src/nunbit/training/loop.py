@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -42,7 +42,7 @@ class EpochResult:
     images: int
     """Pictures trained on."""
     seconds: float
-    """Wall time of the epoch's updates and validation."""
+    """Wall time of the epoch's updates, of measuring norms, and of validation."""
     images_per_second: float
     """Training pictures over the wall time of the updates."""
 
@@ -96,8 +96,7 @@ def fit(
             train_seconds = state.seconds_in_epoch
             is_measured = val is not None or state.step == plan.total_steps
             if config.train.precise_bn and is_measured:
-                count = -(-PICTURES // config.train.batch_size)
-                measure_norms(state.model, islice(loader.batches(state.epoch), count), runtime)
+                measure_norms(state.model, _shown_anew(loader, state.epoch), runtime)
             start_epoch(state)
             val_loss, val_accuracy = _validate(state, val, loader, runtime)
         yield EpochResult(
@@ -112,6 +111,12 @@ def fit(
             seconds=train_seconds + time.perf_counter() - last,
             images_per_second=images / train_seconds,
         )
+
+
+def _shown_anew(loader: TrainLoader, epoch: int) -> Iterator[Batch]:
+    """Yield the first batches of an epoch again, in the size in which pictures are classified."""
+    full = replace(loader, config=loader.config.override({"data.small_size": 0}))
+    return islice(full.batches(epoch), -(-PICTURES // loader.config.train.batch_size))
 
 
 def _validate(

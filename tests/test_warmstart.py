@@ -1,0 +1,167 @@
+"""Trainings that begin with a model of one's own: what is kept, what is new, what is refused."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import nunbit
+from nunbit import running
+from nunbit.cli import main
+from nunbit.config import RunConfig
+from nunbit.errors import DataError, MissingInputError, StoppedError, UsageError
+from nunbit.finished import Finished
+from nunbit.progress import Display
+from nunbit.run import resume_run, train_run
+from nunbit.storage import is_own_file
+
+STILL = {"optim.lr": 1e-12, "optim.name": "sgd", "train.epochs": 1}  # changes no weight visibly
+
+
+def trained(config: RunConfig, folder: Path) -> Finished:
+    return train_run(config, folder, Display(quiet=True), lambda _finished: None)
+
+
+@pytest.fixture
+def first(quick: RunConfig, tmp_path: Path) -> Finished:
+    """A finished run on the digits."""
+    return trained(quick, tmp_path / "first")
+
+
+def body(finished: Finished) -> dict[str, Tensor]:
+    """Return the weights of a run without those of its last layer."""
+    state = finished.classifier.module.state_dict()
+    return {name: tensor for name, tensor in state.items() if not name.startswith("fc2.")}
+
+
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_the_same_classes_keep_the_whole_network(
+    file: str, first: Finished, quick: RunConfig, tmp_path: Path
+) -> None:
+    config = quick.override({**STILL, "model.weights": str(first.run_dir / file)})
+    second = trained(config, tmp_path / "second")
+    torch.testing.assert_close(second.test_logits, first.test_logits, rtol=0, atol=1e-5)
+    origin = second.classifier.card["pretrained"]
+    assert (origin["name"], origin["file"]) == ("net", "model.safetensors")
+    loaded = nunbit.load(second.run_dir)
+    assert loaded.card["model"] == {"name": "net", "args": {"width": 4}}
+    torch.testing.assert_close(
+        loaded.logits(second.dataset.test.images), second.test_logits, rtol=0, atol=1e-5
+    )
+
+
+def test_more_epochs_make_it_better(first: Finished, quick: RunConfig, tmp_path: Path) -> None:
+    config = quick.override({"model.weights": str(first.run_dir), "train.epochs": 4})
+    second = trained(config, tmp_path / "second")
+    assert second.epochs[0].running_accuracy > first.epochs[-1].running_accuracy
+    assert second.test.accuracy > first.test.accuracy
+
+
+def test_other_classes_get_a_new_last_layer_and_the_old_preprocessing(
+    first: Finished, quick: RunConfig, colours: Path, tmp_path: Path
+) -> None:
+    config = quick.override(
+        {**STILL, "data.source": str(colours), "model.weights": str(first.run_dir)}
+    )
+    second = trained(config, tmp_path / "second")
+    assert second.dataset.class_names == ("blue", "green", "red")
+    assert second.dataset.preprocess == first.dataset.preprocess, "8x8 grey, the digits' mean"
+    assert second.test_logits.shape[1] == 3
+    for name, tensor in body(first).items():
+        torch.testing.assert_close(body(second)[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_last_layer_is_fitted_on_its_features(
+    first: Finished, quick: RunConfig, colours: Path, tmp_path: Path
+) -> None:
+    config = quick.override(
+        {
+            "data.source": str(colours),
+            "model.weights": str(first.run_dir),
+            "model.head": "logistic",
+            "train.epochs": 0,
+        }
+    )
+    second = trained(config, tmp_path / "second")
+    for name, tensor in body(first).items():
+        assert torch.equal(body(second)[name], tensor), name
+    assert second.test.accuracy > 0.5, "three colours that differ in brightness"
+
+
+def test_finetune_takes_it_too(
+    first: Finished, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"finetune {colours} --weights {first.run_dir} --model net --model.width 4 --quiet"
+    assert main([*words.split(), "--run-dir", str(tmp_path / "second")]) == 0, capsys.readouterr()
+    assert nunbit.load(tmp_path / "second").class_names == ("blue", "green", "red")
+
+
+def test_it_is_resumed_like_any_other(
+    first: Finished, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = quick.override(
+        {"model.weights": str(first.run_dir), "train.checkpoint_every": "5steps"}
+    )
+    whole = trained(config, tmp_path / "whole")
+    original = running.fit
+
+    def stopping(*args: object) -> object:
+        for result in original(*args):  # type: ignore[arg-type]
+            yield result
+            raise StoppedError("stopped", 2)
+
+    monkeypatch.setattr(running, "fit", stopping)
+    with pytest.raises(StoppedError):
+        trained(config, tmp_path / "cut")
+    monkeypatch.undo()
+    resume_run(tmp_path / "cut", Display(quiet=True), lambda _finished: None)
+    again = nunbit.load(tmp_path / "cut").module.state_dict()
+    for name, tensor in whole.classifier.module.state_dict().items():
+        assert torch.equal(tensor, again[name]), name
+
+
+def test_another_network_is_refused_with_the_words_to_write(
+    first: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "digits/cnn", "--model.weights", str(first.run_dir), "--quiet"]
+    assert main([*words, "--run-dir", str(tmp_path / "r")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "holds 'net width=4', and the settings ask for 'cnn'" in line
+    asked = line.rpartition("write: ")[2].split()
+    assert asked == ["--model", "net", "--model.width", "4"]
+    assert not (tmp_path / "r").exists()
+    assert main([*words, *asked, "--train.epochs", "1", "--run-dir", str(tmp_path / "r")]) == 0
+
+
+def test_what_is_no_model_is_refused(first: Finished, quick: RunConfig, tmp_path: Path) -> None:
+    def begin(weights: Path) -> None:
+        trained(quick.override({"model.weights": str(weights)}), tmp_path / "r")
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingInputError, match=r"empty holds no model\.safetensors"):
+        begin(tmp_path / "empty")
+    with pytest.raises(MissingInputError, match=r"no file .*gone"):
+        begin(tmp_path / "gone")
+    torch.save({}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=r"is not a nunbit file .a zip archive"):
+        begin(tmp_path / "weights.pt")
+    damaged = bytearray((first.run_dir / "model.safetensors").read_bytes())
+    damaged[-3] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    with pytest.raises(DataError, match="damaged"):
+        begin(tmp_path / "damaged.safetensors")
+    with pytest.raises(UsageError, match="'net' has no pretrained weights"):
+        begin(Path("pretrained"))
+    assert not (tmp_path / "r").exists()
+
+
+def test_only_files_of_nunbit_are_its_own(first: Finished, tmp_path: Path) -> None:
+    assert is_own_file(first.run_dir / "model.safetensors")
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    for name, data in (("short", b"\0"), ("json", b"{}"), ("long", b"\xff" * 8 + b"{")):
+        (tmp_path / name).write_bytes(data)
+        assert not is_own_file(tmp_path / name), name
+    assert not is_own_file(tmp_path / "plain.safetensors")
+    assert not is_own_file(tmp_path)
