@@ -20,7 +20,7 @@ from nunbit.cli import main
 from nunbit.data.sources import open_source
 from nunbit.diagnosis import shortcuts
 from nunbit.diagnosis.doctor import _judged_rows
-from nunbit.diagnosis.examination import file_facts
+from nunbit.diagnosis.examination import _Joined, file_facts
 from nunbit.diagnosis.labels import _suspects
 from nunbit.errors import DataError
 from nunbit.reporting.diagnosis import report_folder, write_diagnosis
@@ -480,3 +480,12 @@ def test_noise_has_no_labels_to_judge(tmp_path: Path) -> None:
     report = nunbit.doctor(tmp_path / "noise", features="basic", quiet=True).to_dict()
     assert "do not tell the classes apart" in report["labels"]
     assert "label-suspect" not in kinds(report)
+
+
+def test_the_items_of_several_parts_are_one_row() -> None:
+    joined = _Joined([[b"a", b"b"], [], [b"c"]])
+    assert list(joined) == [b"a", b"b", b"c"]
+    assert (len(joined), joined[-1], joined[1:]) == (3, b"c", [b"b", b"c"])
+    with pytest.raises(IndexError):
+        joined[3]
+    assert list(_Joined([])) == []

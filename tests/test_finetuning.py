@@ -32,7 +32,7 @@ from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
 from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.finetuning import probe as probe_module
 from nunbit.finetuning import strategy as strategy_module
-from nunbit.finetuning.strategy import FEW, Strategy, choose_strategy, finetune_config
+from nunbit.finetuning.strategy import FEW, Strategy, _full, choose_strategy, finetune_config
 from nunbit.finished import Finished
 from nunbit.models import pretrained
 from nunbit.models.catalog import find_entry
@@ -40,7 +40,7 @@ from nunbit.models.head import find_head
 from nunbit.models.registry import build_model
 from nunbit.models.surgery import get
 from nunbit.recipes import get_recipe
-from nunbit.runtime import Runtime, choose_runtime, seeded
+from nunbit.runtime import Runtime, choose_runtime, multiplies_bf16, seeded
 from nunbit.start import preprocess_of
 from nunbit.training import tempo
 from nunbit.training.head import Labelled, LinearHead, fit_head
@@ -507,6 +507,30 @@ def test_ten_more_pictures_are_ten_more_features(
         noisy_picture((210, 50, 40), 5000 + i, (20, 16)).save(data / "red" / f"new{i}.png")
     assert main(["finetune", str(data), "--run-dir", "third", *words]) == 0
     assert "features of 10 pictures computed, 60 known" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not multiplies_bf16(torch.device("cpu")), reason="this processor has no bf16")
+@pytest.mark.parametrize("max_error", ["0", "0.3"])
+def test_in_bf16_too_what_is_reported_is_what_ships(
+    max_error: str, tmp_path: Path, weights: Path
+) -> None:
+    """bf16 rounds the weights that a temperature divided otherwise than the logits."""
+    data = write_classes(tmp_path / "data", 40)
+    run = nunbit.finetune(
+        data, model=TINY, weights=weights, strategy="head", run_dir=tmp_path / "r", quiet=True,
+        data__size=SIZE, threads=1, precision="bf16", eval__max_error=max_error,
+    )  # fmt: skip  # one setting a line would say no more
+    shipped = nunbit.load(tmp_path / "r")
+    assert shipped.runtime.precision == "bf16"
+    logits = shipped.logits(run.dataset.test.images)
+    torch.testing.assert_close(run.test_logits, logits, rtol=0.01, atol=0.02)
+    assert torch.equal(run.test_logits.argmax(1), logits.argmax(1))
+    assert shipped.evaluate(data).to_dict()["correct"] == run.test.correct
+
+
+def test_digits_are_not_mirrored_where_all_layers_train() -> None:
+    for source, flips in (("mnist", False), ("digits", False), ("photos/", True)):
+        assert _full(finetune_config(source, TINY, "pretrained"), 8).data.flip is flips
 
 
 def test_what_the_doctor_proposes_and_what_cannot_be_read_is_left_out(

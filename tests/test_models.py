@@ -1,11 +1,16 @@
 """What every network promises, over the whole registry, and what the texts print of theirs."""
 
+import threading
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from nunbit.config import ModelConfig, RunConfig, Setting
-from nunbit.errors import UsageError
+from nunbit.errors import DataError, UsageError
 from nunbit.models.base import Network
+from nunbit.models.head import require_coolable
+from nunbit.models.limit import limited_size
 from nunbit.models.registry import BUILDERS, build_model, list_models, register_model
 from nunbit.models.summary import summarize
 from nunbit.runtime import seeded
@@ -202,3 +207,50 @@ def test_networks_of_other_zoos_come_through_the_same_call() -> None:
 def test_another_network_drops_the_options_of_the_recipes_one() -> None:
     config = RunConfig(model=ModelConfig(name="cnn", args={"width": 24}))
     assert config.override({"model.width": "8"}).model.args == {"width": 8}
+
+
+def test_a_network_of_ones_own_with_other_outputs_is_refused_when_it_is_built() -> None:
+    @register_model("ten-outputs")
+    def ten(*, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size[0] ** 2, 10))
+
+    try:
+        build_model("ten-outputs", num_classes=10, in_channels=3, image_size=(4, 4))
+        with pytest.raises(UsageError, match=r"gives \(1, 10\) for one picture, needed \(1, 2\)"):
+            build_model("ten-outputs", num_classes=2, in_channels=3, image_size=(4, 4))
+    finally:
+        del BUILDERS["ten-outputs"]
+
+
+def test_only_a_last_layer_that_gives_the_logits_can_be_cooled() -> None:
+    class Early(nn.Module):
+        """Its last layer is registered first, so that the convolution is taken for it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+    early = Early()
+    before = {name: tensor.clone() for name, tensor in early.state_dict().items()}
+    with pytest.raises(UsageError, match="'conv' was registered last and does not give the logits"):
+        require_coolable(early, (3, 8, 8))
+    for name in ("net", "cnn", "speednet", "resnet18"):
+        model = build_model(name, num_classes=3, in_channels=3, image_size=(16, 16))
+        require_coolable(model, (3, 16, 16))
+    for name, tensor in early.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_the_bound_of_one_thread_is_no_bound_of_another() -> None:
+    found: list[nn.Module] = []
+    with limited_size(10):
+        with pytest.raises(DataError, match="more than 10 numbers"):
+            nn.Linear(4, 4)
+        other = threading.Thread(target=lambda: found.append(nn.Linear(4, 4)))
+        other.start()
+        other.join()
+    assert len(found) == 1

@@ -10,11 +10,15 @@ import nunbit
 from nunbit import run, running
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
+from nunbit.data.pictures import untracked
+from nunbit.data.sources import open_source
+from nunbit.data.splits import open_dataset
 from nunbit.errors import StoppedError
 from nunbit.finished import Finished
 from nunbit.models.freeze import freeze
 from nunbit.progress import Display
 from nunbit.runtime import Runtime
+from nunbit.training import loop
 from nunbit.training.check import norm_fault
 from nunbit.training.norms import measure_norms
 
@@ -197,3 +201,13 @@ def test_norms_are_measured_in_the_size_that_is_classified(
     measure_norms(model, loader.batches(0), FP32)
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, model.state_dict()[name], msg=name)
+
+
+def test_as_many_pictures_are_seen_as_were_meant(quick: RunConfig) -> None:
+    dataset = open_dataset(open_source("digits"), quick.data, 1, untracked)
+    config = quick.override({"train.batch_size": 1_000, "data.small_size": 4})
+    loader = TrainLoader(dataset.train, dataset.preprocess, config, FP32.device)
+    assert loader.steps_per_epoch == 2, "batches are as equal as can be, here 647 and 648"
+    shown = [x for x, _ in loop._shown_anew(loader, 0)]
+    assert sum(map(len, shown)) == len(dataset.train) == 1_295, "all, where there are fewer"
+    assert {x.shape[2:] for x in shown} == {(8, 8)}

@@ -553,7 +553,9 @@ def test_a_signal_after_the_last_update_is_heard(
     moment: str, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was looked for between updates only: minutes of measuring went on to the end."""
-    module, name = (loop, "measure") if moment == "validation" else (conclusion, "collect_logits")
+    module, name = (
+        (loop, "measure_briefly") if moment == "validation" else (conclusion, "collect_logits")
+    )
     original, calls = getattr(module, name), []
 
     def signalling(*args: object) -> object:

@@ -22,7 +22,8 @@ from nunbit.data.pictures import Skipped
 from nunbit.data.sources import open_source
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
 from nunbit.lock import locked
-from nunbit.prediction import Prediction
+from nunbit.metrics import ANSWERED
+from nunbit.prediction import Prediction, predicted
 from nunbit.runclaim import claim_new
 from nunbit.storage import load_tensors, save_tensors
 
@@ -507,3 +508,40 @@ def test_evaluate_can_leave_out_what_cannot_be_read(
     out, err = capsys.readouterr()
     assert json.loads(out)["n"] == 11
     assert "left out red/000.png: not a picture" in err
+    assert main(["evaluate", str(trained), "--data", str(new), "--skip-bad", "--quiet"]) == 0
+
+
+def test_training_data_is_known_by_every_spelling_of_its_name(
+    trained: Path, colours: Path, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed since is refused; measured whole, it would be mostly training pictures."""
+    monkeypatch.setenv("HOME", str(colours.parent))
+    assert nunbit.evaluate(trained, "~/colours", quiet=True) == nunbit.evaluate(trained, quiet=True)
+    noisy_picture((1, 2, 3), 1, (20, 16)).save(colours / "red" / "new.png")
+    for name in ("~/colours", str(colours), f"{colours}/../colours"):
+        with pytest.raises(DataError, match="has changed since the training"):
+            nunbit.evaluate(trained, name, quiet=True)
+    shutil.copytree(colours, tmp_path / "digits")
+    nunbit.train(quick, data="./digits", size=8, channels=1, run_dir="d", quiet=True)
+    with pytest.raises(DataError, match="the data has classes"):
+        nunbit.evaluate("d", "digits", quiet=True)
+
+
+def test_moved_training_data_with_a_damaged_picture_is_not_measured_whole(
+    trained: Path, colours: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(colours, tmp_path / "copy")
+    (tmp_path / "copy" / "red" / "000.png").write_bytes(b"torn")
+    with pytest.raises(DataError, match="cannot be read"):
+        nunbit.evaluate(trained, tmp_path / "copy", skip_bad=True, quiet=True)
+
+
+def test_of_equally_probable_classes_the_first_is_named() -> None:
+    """As argmax does where accuracy is measured; bf16 gives many equal logits."""
+    names = tuple("abcdefghij")
+    for tied in ([3, 7], [1, 2, 5, 9], list(range(10))):
+        p = torch.zeros(10)
+        p[tied] = 1 / len(tied)
+        said = predicted("x", p, names, 3, ANSWERED)
+        assert said.label == names[int(p.argmax())] == names[tied[0]]
+        assert [label for label, _ in said.top][: len(tied)] == [names[i] for i in tied[:3]]

@@ -1,5 +1,7 @@
 """Trainings that begin with a model of one's own: what is kept, what is new, what is refused."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ import torch
 from torch import Tensor
 
 import nunbit
+from conftest import write_classes
 from nunbit import running
+from nunbit.bundle import Classifier
 from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.errors import DataError, MissingInputError, StoppedError, UsageError
@@ -145,7 +149,7 @@ def test_what_is_no_model_is_refused(first: Finished, quick: RunConfig, tmp_path
     with pytest.raises(MissingInputError, match=r"no file .*gone"):
         begin(tmp_path / "gone")
     torch.save({}, tmp_path / "weights.pt")
-    with pytest.raises(DataError, match=r"is not a nunbit file .a zip archive"):
+    with pytest.raises(UsageError, match="has no pretrained weights; allowed"):
         begin(tmp_path / "weights.pt")
     damaged = bytearray((first.run_dir / "model.safetensors").read_bytes())
     damaged[-3] ^= 1
@@ -165,3 +169,54 @@ def test_only_files_of_nunbit_are_its_own(first: Finished, tmp_path: Path) -> No
         assert not is_own_file(tmp_path / name), name
     assert not is_own_file(tmp_path / "plain.safetensors")
     assert not is_own_file(tmp_path)
+
+
+def test_a_run_is_not_resumed_with_the_preprocessing_of_another_model(
+    first: Finished, quick: RunConfig, tmp_path: Path
+) -> None:
+    config = quick.override({"model.weights": str(first.run_dir), "train.epochs": 1})
+    second = trained(config, tmp_path / "second")
+    (second.run_dir / "result.json").unlink()
+    changed = replace(first.dataset.preprocess, mean=(0.9,))
+    classifier = first.classifier
+    Classifier(classifier.module, classifier.class_names, changed, classifier.card).save(
+        first.run_dir / "model.safetensors"
+    )
+    with pytest.raises(DataError, match="written with another preprocessing"):
+        resume_run(second.run_dir, Display(quiet=True), lambda _finished: None)
+
+
+def test_pictures_that_the_model_was_trained_on_are_not_held_out(
+    quick: RunConfig, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = quick.override({"data.source": str(colours), "data.size": 16, "train.epochs": 1})
+    trained(config, tmp_path / "first")
+    again = config.override({"model.weights": str(tmp_path / "first"), "data.size": 0})
+    trained(again, tmp_path / "same")  # the same pictures, split in the same way
+    other = write_classes(tmp_path / "other", 12, first_seed=70_000)
+    trained(again.override({"data.source": str(other)}), tmp_path / "new")
+    write_classes(tmp_path / "colours", 40)  # twenty more a class beside those of before
+    with pytest.raises(
+        DataError, match=r"first was trained on \d+ pictures that are held out here"
+    ):
+        trained(again, tmp_path / "more")
+    grandchild = again.override({"model.weights": str(tmp_path / "new")})
+    with pytest.raises(
+        DataError, match=r"first was trained on \d+ pictures that are held out here"
+    ):
+        trained(grandchild, tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+    assert "nobody can tell" not in capsys.readouterr().err
+
+
+def test_where_nobody_can_tell_what_a_model_has_seen_a_line_says_so(
+    first: Finished, quick: RunConfig, colours: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip  # one fixture a line would say no more
+    shutil.copy(first.run_dir / "model.safetensors", tmp_path / "mailed.safetensors")
+    weights = {"model.weights": str(tmp_path / "mailed.safetensors"), "train.epochs": 1}
+    config = quick.override({**weights, "data.source": str(colours)})
+    train_run(config, tmp_path / "r", Display(), lambda _finished: None)
+    assert "nobody can tell whether the model of" in capsys.readouterr().err
+    train_run(quick.override(weights), tmp_path / "s", Display(), lambda _finished: None)
+    assert "nobody can tell" not in capsys.readouterr().err, "the same data, the same split"

@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from torch import Tensor, nn
 from nunbit.config import RunConfig
 from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.given import Picture, existing, name_of, open_picture
+from nunbit.data.named import NAMED
 from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track, untracked
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images
-from nunbit.data.sources import open_source
-from nunbit.data.splits import open_dataset
+from nunbit.data.sources import absolute, open_source
+from nunbit.data.splits import UnreadableError, open_dataset
 from nunbit.decision import Decision
 from nunbit.errors import DataError, UsageError
 from nunbit.evaluation import Outputs, Views, collect_logits, collect_outputs
@@ -228,20 +228,35 @@ class Classifier:
             raise UsageError("this model does not say what it was trained on; add --data SOURCE")
         spec = config.data.source if config and data is None else str(data)
         source = open_source(spec, track)
-        images: ImageSet | None = None
-        if config and _same_source(spec, config.data.source):
+        images = self._own_test(source, spec, config, track) if config else None
+        if images is None:
+            images = self.read(source, track, on_skip)
+        outputs, verdicts = self.outputs(images.images, batch_size)
+        return measure(outputs.logits, images.labels, self.class_names, verdicts)
+
+    def _own_test(
+        self, source: Source, spec: str, config: RunConfig, track: Track
+    ) -> ImageSet | None:
+        """Return the test part of the training's data; None of other data.
+
+        Raises:
+            DataError: it is the training's, and has changed, or may be, and cannot be read.
+        """
+        if _same_source(spec, config.data.source):
             images = self._held_out(source, config, track)
             if images is None:
                 raise DataError(
                     "{spec} has changed since the training: its test part is unknown", spec=spec
                 )
-        elif config and self._may_be_own(source, config):
-            with suppress(DataError):  # of other data; `read` says what is wrong with it
-                images = self._held_out(source, config, track)
-        if images is None:
-            images = self.read(source, track, on_skip)
-        outputs, verdicts = self.outputs(images.images, batch_size)
-        return measure(outputs.logits, images.labels, self.class_names, verdicts)
+            return images
+        if not self._may_be_own(source, config):
+            return None
+        try:
+            return self._held_out(source, config, track)
+        except UnreadableError:  # without these pictures nobody can tell whose data it is
+            raise
+        except DataError:  # of other data; `read` says what is wrong with it
+            return None
 
     def _may_be_own(self, source: Source, config: RunConfig) -> bool:
         """Return whether a source may be the training's data, and its test part not as it lies."""
@@ -294,6 +309,10 @@ class Classifier:
         return replace(pictures, labels=order[pictures.labels])
 
 
-def _same_source(one: str, other: str) -> bool:
-    both_exist = os.path.exists(one) and os.path.exists(other)
-    return one == other or (both_exist and os.path.samefile(one, other))
+def _same_source(spec: str, trained_on: str) -> bool:
+    """Return whether words name what a training was on; `digits` is never a folder of that name."""
+    here = absolute(spec)
+    if here == trained_on or {here, trained_on} & NAMED.keys():
+        return here == trained_on
+    both_exist = os.path.exists(here) and os.path.exists(trained_on)
+    return both_exist and os.path.samefile(here, trained_on)

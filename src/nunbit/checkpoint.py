@@ -262,6 +262,12 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
             path=checkpoint.path,
             changed=", ".join(changed),
         )
+    if stored.get("preprocess", facts["preprocess"]) != facts["preprocess"]:
+        raise DataError(
+            "{path} was written with another preprocessing: the model that model.weights names is "
+            "not the one of then",
+            path=checkpoint.path,
+        )
     if stored["fingerprint"] != facts["fingerprint"]:
         raise DataError(
             "{path} was written for other data or another data.overrides", path=checkpoint.path

@@ -55,7 +55,7 @@ def conclude(
     def outputs(part: str) -> Outputs:
         check()
         if head is not None:
-            return head.outputs(part)
+            return head.outputs(part, model, runtime)
         pictures: ImageSet = measured if part == "train" else getattr(dataset, part)
         arguments = (pictures.images, dataset.preprocess, runtime)
         if config.eval.max_error:
@@ -69,7 +69,8 @@ def conclude(
             val, labels = outputs("val"), dataset.val.labels
             decision = fit_decision(train.stages, val, labels, config.eval.max_error)
             cool_head(model, decision.temperature)
-            train, test = (split.cooled(decision.temperature) for split in (train, test))
+            train = train.cooled(decision.temperature)
+            test = outputs("test")  # as the model file will say it: bf16 rounds other weights
         verdicts = None if decision is None else decision.verdicts(test)
     check()
     names = dataset.class_names

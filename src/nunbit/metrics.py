@@ -82,6 +82,12 @@ class Metrics:
         return body if self.answers else {k: v for k, v in body.items() if k != "answers"}
 
 
+def measure_briefly(logits_NK: Tensor, labels_N: Tensor) -> tuple[float, float]:
+    """Return accuracy and loss alone, as `measure` does; a confusion has K * K cells."""
+    right = int((logits_NK.argmax(1) == labels_N).sum())
+    return right / len(labels_N), float(F.cross_entropy(logits_NK.double(), labels_N))
+
+
 def measure(
     logits_NK: Tensor,
     labels_N: Tensor,
@@ -104,14 +110,15 @@ def measure(
         shape = tuple(logits_NK.shape)
         raise ValueError(f"logits {shape} for {len(labels_N)} labels and {k} classes")
     predicted_N = logits_NK.argmax(1)
+    accuracy, loss = measure_briefly(logits_NK, labels_N)
     n, correct = len(labels_N), int((predicted_N == labels_N).sum())
     confusion_KK = torch.bincount(labels_N * k + predicted_N, minlength=k * k).reshape(k, k)
     return Metrics(
         n=n,
         correct=correct,
-        accuracy=correct / n,
+        accuracy=accuracy,
         ci95=wilson_interval(correct, n),
-        loss=float(F.cross_entropy(logits_NK.double(), labels_N)),
+        loss=loss,
         per_class=tuple(_per_class(confusion_KK, class_names)),
         confusion=tuple(map(tuple, confusion_KK.tolist())),
         answers=None if verdicts_N is None else _answers(verdicts_N, predicted_N != labels_N),

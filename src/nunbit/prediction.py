@@ -52,8 +52,10 @@ def predicted(
         top: how many classes to name.
         verdict: ANSWERED, UNSURE or FOREIGN.
     """
-    values, indices = probabilities_K.topk(min(max(top, 2), len(class_names)))
-    pairs = zip(indices.tolist(), values.tolist(), strict=True)
+    # Of equal ones, which bf16 often gives, the first: argmax does so where accuracy is measured.
+    values, indices = probabilities_K.sort(descending=True, stable=True)
+    count = max(top, 2)
+    pairs = zip(indices[:count].tolist(), values[:count].tolist(), strict=True)
     ranked = tuple((class_names[i], round(p, 6)) for i, p in pairs)
     if verdict == ANSWERED:
         answer = ranked[0][0]

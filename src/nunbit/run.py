@@ -18,7 +18,7 @@ from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
-from nunbit.metrics import Metrics, measure
+from nunbit.metrics import Metrics, measure_briefly
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runclaim import claim_existing, claim_new
@@ -41,6 +41,7 @@ from nunbit.training.loop import keep_best
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import Best, TrainState, copy_weights
 from nunbit.training.tempo import settle_precision
+from nunbit.unseen import require_unseen
 from nunbit.values import Interval
 
 Publish = Callable[[Finished], object]
@@ -77,6 +78,8 @@ def train_run(
         remove_litter(run_dir)
         runtime = choose_runtime(config.train)
         dataset = read(config, runtime, display, stop)
+        if doubt := require_unseen(config, dataset):
+            display.say(doubt)
         began = time.perf_counter()
         start = build_start(config, dataset, runtime)
         runtime = settle_precision(start.model, _loader(config, dataset, runtime), runtime)
@@ -148,7 +151,11 @@ def _new_training(
     config: RunConfig, dataset: Dataset, runtime: Runtime, run_dir: Path, start: Start
 ) -> Training:
     state = TrainState(start.model, build_optimizer(start.model, config.optim))
-    facts = {"config": json.loads(config.to_json()), "fingerprint": dataset.fingerprint}
+    facts = {
+        "config": json.loads(config.to_json()),
+        "fingerprint": dataset.fingerprint,
+        "preprocess": json.loads(json.dumps(dataset.preprocess.to_dict())),
+    }
     every = Interval.parse(config.train.checkpoint_every)
     return Training(
         config=config,
@@ -246,8 +253,9 @@ def _best_start(head: HeadStart, training: Training) -> Best | None:
     val = training.dataset.val
     if val is None or not training.config.train.epochs:
         return None
-    found = measure(head.outputs("val").logits, val.labels, training.dataset.class_names)
-    return Best(0, found.accuracy, found.loss, copy_weights(training.state.model))
+    model = training.state.model
+    found = measure_briefly(head.outputs("val", model, training.runtime).logits, val.labels)
+    return Best(0, *found, copy_weights(model))
 
 
 def _card(training: Training, train: Metrics, test: Metrics) -> dict[str, Any]:

@@ -110,6 +110,19 @@ def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
         return {name: (row[0], row[1]) for name, row in rows.items()}
 
 
+def read_split(run_dir: Path) -> dict[str, tuple[str, str, str]]:
+    """Return label, split and digest of every picture of a run by its name.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = run_dir / SPLIT_FILE
+    with readable(path, run_dir):
+        rows = _rows(path.read_bytes().decode())
+        del rows["picture"]
+        return {name: (label, split, digest) for name, (label, split, digest) in rows.items()}
+
+
 def write_result(run_dir: Path, body: dict[str, Any]) -> None:
     """Write the result, which marks a run as finished."""
     text = json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -57,7 +57,8 @@ class DataConfig:
     normalize: Literal["train", "half", "none"] = "train"
     """Mean and std: of the training split, 0.5 and 0.5, or none; pretrained weights have theirs."""
     flip: bool = False
-    """Mirror each training picture left to right in every other epoch; which begin is random."""
+    """Show each training picture mirrored left to right in every other epoch, from the first or
+    the second on at random."""
     shift_pixels: int = 0
     """Largest random shift of training pictures in each direction, filled by reflection."""
     zoom: float = 0.0
@@ -229,8 +230,8 @@ class EvalConfig:
     views: Literal["one", "mirror", "shift", "both"] = "one"
     """Also measure the mean over views of each picture: mirrored, moved by a pixel, or both."""
     max_error: float = 0.0
-    """Share of the given labels that may be wrong (0.02): a picture is declined as unsure or as
-    none of the classes where validation asks for it; 0 answers every picture."""
+    """Largest share of wrong labels among those given (0.02 is 2 %); other pictures are answered
+    "unsure" or "not one of your classes". 0 labels every picture."""
 
     def __post_init__(self) -> None:
         _read_fields(self, "eval")

@@ -24,7 +24,7 @@ from nunbit.language import tr
 from nunbit.models.base import Network
 from nunbit.models.catalog import find_entry
 from nunbit.models.freeze import freeze
-from nunbit.models.head import coolable_head, linear_head, reset_head
+from nunbit.models.head import linear_head, require_coolable, reset_head
 from nunbit.models.init import initialize
 from nunbit.models.mode import eval_mode
 from nunbit.models.pretrained import Pretrained
@@ -58,10 +58,18 @@ class HeadStart:
     """Pictures whose features were not in the cache."""
     seconds: float
 
-    def outputs(self, part: str) -> Outputs:
-        """Return the logits (N, K) of a split, and what the stages see in it."""
-        seen = self.seen[part]
-        return Outputs(self.head.logits(seen.features), seen.stages)
+    def outputs(self, part: str, model: nn.Module, runtime: Runtime) -> Outputs:
+        """Return the logits (N, K) of a split, and what the stages see in it.
+
+        Args:
+            part: the split's name.
+            model: the network, whose last layer is computed as it always is: bf16 rounds.
+            runtime: where and how to compute.
+        """
+        seen, last = self.seen[part], linear_head(model)
+        with torch.inference_mode(), runtime.autocast():
+            logits = last(seen.features.to(last.weight.device))
+        return Outputs(logits.float().cpu(), seen.stages)
 
 
 def preprocess_of(config: RunConfig) -> Preprocess | None:
@@ -154,8 +162,8 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
             )
         if settings.init != "own":
             initialize(model, settings.init)
-    if config.eval.max_error:
-        coolable_head(model)  # refused before the training, not after it
+    if config.eval.max_error:  # refused before the training, not after it
+        require_coolable(model, (p.channels, p.height, p.width))
     if settings.freeze:
         freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
     if config.data.small_size:

@@ -14,14 +14,14 @@ from nunbit.storage import is_own_file
 
 
 def is_own(settings: ModelConfig) -> bool:
-    """Return whether `model.weights` names a run folder or a model file of nunbit's.
-
-    nunbit's networks have no published weights: a file for one of them is a model file, or wrong.
-    """
-    if settings.weights in ("", PRETRAINED):
+    """Return whether `model.weights` names a run folder or a model file of nunbit's."""
+    weights = settings.weights
+    if weights in ("", PRETRAINED):
         return False
-    is_from_zoo = ":" in settings.name
-    return not is_from_zoo or os.path.isdir(settings.weights) or is_own_file(Path(settings.weights))
+    if os.path.isdir(weights) or is_own_file(Path(weights)):
+        return True
+    # What is gone: nobody publishes weights of nunbit's own networks.
+    return ":" not in settings.name and not os.path.exists(weights)
 
 
 def load_own(settings: ModelConfig) -> Pretrained:

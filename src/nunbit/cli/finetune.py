@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
-from nunbit.cli.train import result_lines
+from nunbit.cli.train import left_of, result_lines
 from nunbit.language import mark
 from nunbit.values import Setting
 
@@ -58,7 +58,7 @@ def finetune(
         data,
         model=model,
         weights=weights,
-        budget=budget,
+        budget=left_of(budget),
         strategy=strategy,
         run_dir=run_dir,
         quiet=output.quiet,

@@ -19,6 +19,7 @@ TRAIN = mark("""Examples:
   nunbit train birds/net              the texts' network, bird or airplane
   nunbit train --data photos/         a folder with one folder per class
   nunbit train --data photos/ --budget 60s    planned for one minute
+  nunbit train --data more/ --model.weights runs/photos-cnn    goes on from that model
   nunbit train birds/net --train.epochs 5 --optim.lr 0.02
   nunbit train --config runs/digits-cnn/config.json
 
@@ -74,7 +75,7 @@ def train(
         chosen,
         data=data,
         model=model,
-        budget=None if budget is None else _left(budget),
+        budget=None if budget is None else left_of(budget),
         run_dir=run_dir,
         tensorboard=tensorboard,
         quiet=output.quiet,
@@ -125,7 +126,7 @@ def result_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _left(budget: str) -> str:
+def left_of(budget: str) -> str:
     """Return what is left of a budget after the start of this process and its imports."""
     return f"{max(1.0, parse_budget(budget) - (time.perf_counter() - BEGAN))}s"
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from nunbit.data.duplicates import GREY
 from nunbit.data.pictures import Pixels
 from nunbit.diagnosis.examination import Floats
 
@@ -17,7 +18,6 @@ ORIENTATIONS = 9  # of undirected gradients over 180 degrees, as in the paper
 LEVELS = 6  # of each channel in the histogram of colours
 WEIGHTS = (0.5, 0.7, 0.7)  # of edges, colours per cell, histogram; measured on flowers
 BATCH = 256
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 
 def describe_pictures(images: Pixels) -> Floats:
@@ -55,7 +55,7 @@ def _describe(images: Pixels) -> tuple[Floats, Floats, Floats]:
 
 
 def _edges(grey_BHW: Floats) -> Floats:
-    """Return the square roots of the cells' histograms of orientations, (B, 576)."""
+    """Return the cells' histograms of orientations over the picture's mean strength, (B, 576)."""
     down, right = np.gradient(grey_BHW, axis=(1, 2))
     strength = np.hypot(down, right)
     turn = np.arctan2(down, right) % np.pi / np.pi

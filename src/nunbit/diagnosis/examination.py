@@ -2,9 +2,11 @@
 
 import io
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,8 @@ def examine(source: Source, threads: int, track: Track) -> Examination:
         threads: for decoding.
         track: shows progress, (items, total, label) -> items.
     """
-    items: list[Item] = [item for part in source.parts.values() for item in part.items]
+    parts: list[Any] = [part.items for part in source.parts.values()]
+    items = _Joined(parts)
     names = [name for part in source.parts.values() for name in part.names]
     labels = np.concatenate([part.labels for part in source.parts.values()])
     with quiet_pillow():
@@ -180,8 +183,25 @@ def _jpeg_quality(image: Image.Image) -> int:
     return round(50 * 100 / percent if percent > 100 else (200 - percent) / 2)
 
 
+class _Joined(Sequence[Item]):
+    """The items of several parts as one row; those of parquet are read as they are asked for."""
+
+    def __init__(self, parts: Sequence[Sequence[Item]]) -> None:
+        self._parts, self._ends = parts, list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        at = range(len(self))[i]
+        part = bisect_right(self._ends, at)
+        return self._parts[part][at - self._ends[part]]  # counted from its end
+
+
 def _together(
-    source: Source, items: list[Item], names: list[str], labels: np.ndarray[Any, Any]
+    source: Source, items: Sequence[Item], names: list[str], labels: np.ndarray[Any, Any]
 ) -> Pictures:
     """Return the pictures of all parts as one row; arrays stay arrays."""
     arrays = [part.items for part in source.parts.values() if isinstance(part.items, np.ndarray)]
@@ -191,7 +211,8 @@ def _together(
 def _size(items: Sequence[Item], files: Sequence[FileFacts | None]) -> tuple[int, int]:
     """Return (height, width): the pictures' own if they share a small one, else a square's."""
     sizes = {(f.height, f.width) for f in files if f is not None}
-    sizes |= {item.shape[:2] for item in items if isinstance(item, np.ndarray)}
+    if isinstance(items[0], np.ndarray):  # a source is all arrays or none
+        sizes |= {item.shape[:2] for item in items if isinstance(item, np.ndarray)}
     if len(sizes) == 1 and max(next(iter(sizes))) <= SIDES[0]:
         return next(iter(sizes))
     side = next((s for s in SIDES if 3 * s * s * len(items) <= MAX_BYTES), SIDES[-1])

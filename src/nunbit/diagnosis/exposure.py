@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nunbit.data.duplicates import GREY
 from nunbit.diagnosis.examination import Examination, Floats
 from nunbit.diagnosis.findings import Finding, singles, some_pictures
 from nunbit.language import mark, tr
@@ -14,7 +15,6 @@ BLUR_TAPS = 9
 BLURRED = 0.80
 LEAST_SIDE = 64  # pixels; below it blur cannot be told from size
 BATCH = 256
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 
 def check_exposure(pictures: Examination) -> list[Finding]:

@@ -25,6 +25,7 @@ from nunbit.finetuning.probe import (
     sizes_of,
 )
 from nunbit.language import tr
+from nunbit.recipes.speed import UPRIGHT
 from nunbit.runtime import choose_runtime
 from nunbit.start import load_weights, preprocess_of
 from nunbit.training.norms import PICTURES
@@ -204,7 +205,7 @@ def _full(config: RunConfig, epochs: int) -> RunConfig:
     """
     return replace(
         config,
-        data=replace(config.data, flip=True, zoom=0.2, light=0.1),
+        data=replace(config.data, flip=config.data.source not in UPRIGHT, zoom=0.2, light=0.1),
         optim=replace(
             config.optim, name="adamw", lr=5e-4, weight_decay=0.05, layer_decay=0.75,
             schedule="onecycle", warmup_fraction=0.2,

@@ -59,7 +59,9 @@ def find_entry(name: str, sha256: str = "") -> Entry:
     if zoo == "torchvision":
         return _torchvision_entry(inner, tag, sha256)
     raise UsageError(
-        "'{name}' has no pretrained weights; allowed: timm:NAME, torchvision:NAME", name=name
+        "'{name}' has no pretrained weights; allowed: timm:NAME, torchvision:NAME, or as "
+        "model.weights a run or model file of nunbit's (`nunbit import` makes one)",
+        name=name,
     )
 
 

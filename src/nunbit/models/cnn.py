@@ -22,7 +22,10 @@ MAX_STAGES = 3
 
 
 class ConvNorm(nn.Sequential):
-    """3x3 convolution without bias (the norm has one), batch norm, ReLU; keeps H and W."""
+    """Convolution without bias (the norm has one), batch norm, ReLU.
+
+    It is 3x3 and keeps H and W; with a stride, by which H and W are divided, it is larger.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         size = 3 if stride == 1 else stride + 3  # overlap, so that no pixel is seen only once

@@ -8,6 +8,7 @@ from torch import nn
 from nunbit.errors import UsageError
 from nunbit.models.base import Network
 from nunbit.models.dryrun import Shape, require_classes
+from nunbit.models.mode import eval_mode
 from nunbit.models.surgery import get, replace
 
 WIDEST = 100_000  # classes, as in the model file
@@ -78,6 +79,35 @@ def linear_head(model: nn.Module) -> nn.Linear:
             kind=type(last).__name__,
         )
     return last
+
+
+def require_coolable(model: nn.Module, input_shape: Shape) -> None:
+    """Refuse a network whose logits would not follow the weights of its last layer.
+
+    Which layer is the last is a guess for networks of one's own: it is the one registered last.
+
+    Args:
+        model: any network; unchanged afterwards, since halving and doubling are exact.
+        input_shape: (C, H, W).
+
+    Raises:
+        UsageError: there is no such layer, or halving its weights does not halve the logits.
+    """
+    coolable_head(model)
+    first = next(model.parameters())
+    x = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(first)
+    with eval_mode(model), torch.no_grad():
+        before = model(x)
+        cool_head(model, 2.0)
+        after = model(x)
+        cool_head(model, 0.5)
+    if not torch.allclose(after, before / 2, rtol=1e-3, atol=1e-6):
+        raise UsageError(
+            "the layer '{name}' was registered last and does not give the logits, so that "
+            "probabilities cannot be calibrated; register the last layer last, or set "
+            "eval.max_error to 0",
+            name=find_head(model),
+        )
 
 
 @torch.no_grad()

@@ -24,8 +24,9 @@ def limited_size(most: int) -> Iterator[None]:
 
     def count(_owner: nn.Module, _name: str, tensor: Tensor | None) -> None:
         nonlocal total
-        if tensor is not None and threading.get_ident() == thread:
-            total += tensor.numel()
+        if tensor is None or threading.get_ident() != thread:
+            return
+        total += tensor.numel()
         if total > most:
             raise DataError("the network described has more than {most:,} numbers", most=most)
 

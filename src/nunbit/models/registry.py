@@ -13,7 +13,7 @@ from torch import nn
 
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.language import tr
-from nunbit.models.dryrun import FAULTS
+from nunbit.models.dryrun import FAULTS, require_classes
 from nunbit.models.mode import eval_mode
 from nunbit.values import Setting
 
@@ -51,7 +51,8 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
 
 def is_foreign(name: str) -> bool:
     """Return whether a program registered this network: another process does not know it."""
-    return name in BUILDERS and not BUILDERS[name].__module__.startswith("nunbit.")
+    module = BUILDERS[name].__module__ if name in BUILDERS else "nunbit."
+    return not (module or "").startswith("nunbit.")  # None where a text was executed
 
 
 def list_models() -> dict[str, str]:
@@ -90,11 +91,14 @@ def build_model(
     builder = _own_builder(name)
     options = _checked(name, builder, args or {})
     try:
-        return builder(
+        model = builder(
             num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options
         )
     except (RuntimeError, MemoryError) as error:  # more than fits into memory
         raise UsageError(f"{name}: {_one_line(error)}") from error
+    if is_foreign(name):
+        require_classes(model, (in_channels, *image_size), num_classes)
+    return model
 
 
 def _own_builder(name: str) -> Builder:

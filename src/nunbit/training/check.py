@@ -24,6 +24,7 @@ from nunbit.language import tr
 from nunbit.metrics import wilson_interval
 from nunbit.models.mode import eval_mode
 from nunbit.runtime import Runtime
+from nunbit.training.loss import weights_of
 from nunbit.training.norms import has_running
 from nunbit.training.state import TrainState
 
@@ -53,7 +54,7 @@ def watch_start(
     """
     rest = iter(batches)
     if state.step == 0:
-        before = [weight.detach().clone() for weight in _weights(state.model)]
+        before = [weight.detach().clone() for weight in weights_of(state.model)]
         for number, (x, y) in enumerate(islice(rest, UPDATES)):
             faults = [input_fault(x), twin_fault(state.model)] if number == 0 else []
             yield x, y
@@ -112,11 +113,11 @@ def move_fault(before: list[Tensor], model: nn.Module) -> str | None:
     Networks Part 3, 2015: "ratio of weights:updates").
 
     Args:
-        before: the initial weights, as `_weights` lists them.
+        before: the initial weights, as `weights_of` lists them.
         model: after `UPDATES` updates.
     """
     length = _length(before)
-    after = [weight.detach() for weight in _weights(model)]
+    after = [weight.detach() for weight in weights_of(model)]
     moved = _length([a - b for a, b in zip(after, before, strict=True)])
     is_sane = LEAST_MOVE * length <= moved <= LARGEST_MOVE * length
     if is_sane or not length or not math.isfinite(moved):
@@ -239,11 +240,6 @@ class _ReluWatch(TorchFunctionMode):
             axis = 1 if output.ndim == 4 else output.ndim - 1
             self.fired.append((output > 0).movedim(axis, -1).flatten(0, -2).any(0).cpu())
         return output
-
-
-def _weights(model: nn.Module) -> list[nn.Parameter]:
-    """Return what is trained, without biases and norms (one axis)."""
-    return [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
 
 
 def _length(tensors: list[Tensor]) -> float:

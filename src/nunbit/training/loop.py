@@ -1,5 +1,6 @@
 """The training loop, whole: a generator that gives one result per epoch to the caller's `for`."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,7 @@ from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.evaluation import collect_logits
-from nunbit.metrics import measure
+from nunbit.metrics import measure_briefly
 from nunbit.runtime import Runtime, limited_threads
 from nunbit.training.norms import PICTURES, measure_norms
 from nunbit.training.schedule import lr_at
@@ -116,7 +117,8 @@ def fit(
 def _shown_anew(loader: TrainLoader, epoch: int) -> Iterator[Batch]:
     """Yield the first batches of an epoch again, in the size in which pictures are classified."""
     full = replace(loader, config=loader.config.override({"data.small_size": 0}))
-    return islice(full.batches(epoch), -(-PICTURES // loader.config.train.batch_size))
+    count = math.ceil(PICTURES * loader.steps_per_epoch / len(loader.pictures))
+    return islice(full.batches(epoch), count)
 
 
 def _validate(
@@ -127,15 +129,15 @@ def _validate(
         return None, None
     size = loader.config.eval.batch_size
     logits_NK = collect_logits(state.model, val.images, loader.preprocess, runtime, size)
-    found = measure(logits_NK, val.labels, tuple(map(str, range(logits_NK.shape[1]))))
-    score = (found.accuracy, -found.loss)  # equal accuracies are common on small splits
+    accuracy, loss = measure_briefly(logits_NK, val.labels)
+    score = (accuracy, -loss)  # equal accuracies are common on small splits
     if state.best is None or score > (state.best.accuracy, -state.best.loss):
         weights = copy_weights(state.model)
-        state.best = Best(state.epoch, found.accuracy, found.loss, weights)
+        state.best = Best(state.epoch, accuracy, loss, weights)
         state.epochs_since_best = 0
     else:
         state.epochs_since_best += 1
-    return found.loss, found.accuracy
+    return loss, accuracy
 
 
 def should_stop(state: TrainState, config: RunConfig) -> bool:

@@ -6,13 +6,18 @@ from torch import Tensor, nn
 from nunbit.config import OptimConfig
 
 
+def weights_of(model: nn.Module) -> list[nn.Parameter]:
+    """Return what trains of a network, without biases and norms (one axis)."""
+    return [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+
+
 def penalty(model: nn.Module, config: OptimConfig) -> Tensor:
     """Return l1 * sum |w| + l2 * sum w^2 over the weights; biases and norms (one axis) are free.
 
     For SGD an l2 of lambda is exactly a weight decay of 2 * lambda: the gradient of lambda * w^2 is
     2 * lambda * w. Both are terms with their factor; a factor that is only added has no gradient.
     """
-    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    weights = weights_of(model)
     total = torch.zeros((), device=next(model.parameters()).device)
     if not weights:  # all are frozen
         return total
