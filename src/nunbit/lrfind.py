@@ -128,7 +128,7 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
         rates = [LOWEST * (HIGHEST / LOWEST) ** (i / (steps - 1)) for i in range(steps)]
         batches = chain.from_iterable(map(loader.batches, count()))  # one epoch after another
         shown = track(islice(batches, steps), steps, tr("learning rates"))
-        losses = sweep(state, shown, rates, Plan(config, runtime, steps))
+        losses = sweep(state, shown, rates, Plan.of(loader, runtime, steps))
     smoothed = smooth(losses, steps // 20)
     points = tuple(map(Point, rates, losses, smoothed))
     least, steepest = read_off(points, by_heart)

@@ -182,6 +182,8 @@ class TrainConfig:
     """Most pictures per update; the batches of an epoch are as equal as can be."""
     seed: int = 0
     """Seed of initial weights, order, augmentation and dropout."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """balanced lets each class count the same in the loss, however many pictures it has."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (arXiv 1512.00567)."""
     precise_bn: bool = False

@@ -265,8 +265,10 @@ def describe_start(config: RunConfig) -> str:
             "; last layer by logistic regression on its features, each class counting the same"
         )
     if config.train.epochs:
+        is_balanced = config.train.class_weight == "balanced"
         words += tr(
-            "; then {epochs} epochs of all layers, each picture counting the same",
+            "; then {epochs} epochs of all layers, each {counted} counting the same",
             epochs=config.train.epochs,
+            counted=tr("class") if is_balanced else tr("picture"),
         )
     return words

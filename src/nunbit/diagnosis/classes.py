@@ -55,7 +55,10 @@ def check_classes(pictures: Examination) -> list[Finding]:
                     most=most,
                     fewest=fewest,
                 ),
-                tr("look at each class's accuracy, not only at the mean"),
+                tr(
+                    "look at each class's accuracy, not only at the mean; --train.class-weight "
+                    "balanced lets each class count the same"
+                ),
             )
         )
     return found + _missing_in_a_part(pictures)

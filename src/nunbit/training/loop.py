@@ -78,7 +78,7 @@ def fit(
         DivergedError: a loss, or the network's outputs on validation, are not finite.
     """
     config = loader.config
-    plan = Plan(config, runtime, loader.total_steps)
+    plan = Plan.of(loader, runtime, loader.total_steps)
     # A run may go on after the last update of an epoch that was not counted yet.
     while state.step < plan.total_steps or state.step_in_epoch:
         with limited_threads(runtime.threads):

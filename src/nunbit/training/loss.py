@@ -6,6 +6,19 @@ from torch import Tensor, nn
 from nunbit.config import OptimConfig
 
 
+def balanced_weights(labels_N: Tensor) -> Tensor:
+    """Return N / (K * n_k) for each class, float32 (K,): each counts the same, a mean picture 1.
+
+    G. King and L. Zeng, Logistic Regression in Rare Events Data (2001), section 4; scikit-learn's
+    "balanced".
+
+    Args:
+        labels_N: int64 (N,); every class from 0 to K - 1 is among them.
+    """
+    counts = torch.bincount(labels_N)
+    return len(labels_N) / (len(counts) * counts.float())
+
+
 def weights_of(model: nn.Module) -> list[nn.Parameter]:
     """Return what trains of a network, without biases and norms (one axis)."""
     return [p for p in model.parameters() if p.requires_grad and p.ndim > 1]

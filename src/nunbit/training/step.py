@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
 from nunbit.errors import DivergedError, DivergedStepError
 from nunbit.runtime import Runtime, seeded
-from nunbit.training.loss import penalty
+from nunbit.training.loss import balanced_weights, penalty
 from nunbit.training.schedule import lr_at
 from nunbit.training.state import TrainState
 
@@ -23,6 +24,16 @@ class Plan:
     config: RunConfig
     runtime: Runtime
     total_steps: int
+    class_weight: Tensor | None = None
+    """float32 (K,), on the device; None counts each picture the same."""
+
+    @classmethod
+    def of(cls, loader: TrainLoader, runtime: Runtime, total_steps: int) -> "Plan":
+        """Return the plan of a training on a loader's pictures, by its settings."""
+        weight = None
+        if loader.config.train.class_weight == "balanced":
+            weight = balanced_weights(loader.pictures.labels).to(runtime.device)
+        return cls(loader.config, runtime, total_steps, weight)
 
 
 def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
@@ -45,7 +56,9 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     with seeded(train.seed, "step", state.step), plan.runtime.autocast():
         logits_BK = state.model(x)
     logits_BK = logits_BK.float()
-    loss = F.cross_entropy(logits_BK, y, label_smoothing=train.label_smoothing)
+    loss = F.cross_entropy(
+        logits_BK, y, weight=plan.class_weight, label_smoothing=train.label_smoothing
+    )
     total = loss + penalty(state.model, optim) if optim.l1 or optim.l2 else loss
     stop_if_not_finite(total, state.step, lr, optim.lr)
     state.optimizer.zero_grad()
@@ -53,7 +66,7 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     state.optimizer.step()
 
     logits_BK = logits_BK.detach()
-    if train.label_smoothing:  # what is logged is comparable with validation
+    if train.label_smoothing or plan.class_weight is not None:  # comparable with validation
         loss = F.cross_entropy(logits_BK, y)
     state.sums[0] += loss.detach() * len(y)
     state.sums[1] += (logits_BK.argmax(1) == y).sum()
