@@ -67,17 +67,23 @@ def test_help_may_be_asked_for_behind_a_setting(capsys: pytest.CaptureFixture[st
     assert "Usage: nunbit train" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
-def test_a_stream_that_was_closed_is_no_fault(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_was_closed_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `nunbit ... 2>&-` starts it."""
-    code = 65 if closed == "stdin" else 66
-    picture = "-" if closed == "stdin" else "nowhere.png"
-    for words, expected in (
-        (["train", *QUICK, "--run-dir", "r"], 0),
-        (["predict", "r", picture], code),
+    for closed, words, code in (
+        ("stderr", ["train", *QUICK, "--run-dir", "r"], 0),
+        ("stderr", ["predict", "r", "nowhere.png"], 66),
+        ("stdout", ["predict", "r", "nowhere.png"], 66),
+        ("stdin", ["predict", "r", "-"], 65),
     ):
-        monkeypatch.setattr(sys, closed, None)
-        assert main(words) == expected
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, closed, None)
+            assert main(words) == code
+
+
+def test_a_program_around_it_may_end_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "split_settings", lambda _words: sys.exit(3))
+    with pytest.raises(SystemExit, match="3"):
+        main(["models"])
 
 
 def test_a_reader_that_went_away_is_no_fault_where_rich_prints() -> None:

@@ -29,6 +29,7 @@ from nunbit.data.sources import open_source
 from nunbit.data.splits import UnreadableError
 from nunbit.data.stats import digests
 from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
+from nunbit.evaluation import collect_logits
 from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.finetuning import probe as probe_module
 from nunbit.finetuning import strategy as strategy_module
@@ -36,12 +37,12 @@ from nunbit.finetuning.strategy import FEW, Strategy, _full, choose_strategy, fi
 from nunbit.finished import Finished
 from nunbit.models import pretrained
 from nunbit.models.catalog import find_entry
-from nunbit.models.head import find_head
+from nunbit.models.head import cool_head, find_head
 from nunbit.models.registry import build_model
 from nunbit.models.surgery import get
 from nunbit.recipes import get_recipe
-from nunbit.runtime import Runtime, choose_runtime, multiplies_bf16, seeded
-from nunbit.start import preprocess_of
+from nunbit.runtime import Runtime, choose_runtime, seeded
+from nunbit.start import HeadStart, preprocess_of
 from nunbit.training import tempo
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.training.optim import build_optimizer
@@ -509,23 +510,19 @@ def test_ten_more_pictures_are_ten_more_features(
     assert "features of 10 pictures computed, 60 known" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not multiplies_bf16(torch.device("cpu")), reason="this processor has no bf16")
-@pytest.mark.parametrize("max_error", ["0", "0.3"])
-def test_in_bf16_too_what_is_reported_is_what_ships(
-    max_error: str, tmp_path: Path, weights: Path
-) -> None:
+def test_in_bf16_too_a_fitted_layer_is_measured_as_it_ships() -> None:
     """bf16 rounds the weights that a temperature divided otherwise than the logits."""
-    data = write_classes(tmp_path / "data", 40)
-    run = nunbit.finetune(
-        data, model=TINY, weights=weights, strategy="head", run_dir=tmp_path / "r", quiet=True,
-        data__size=SIZE, threads=1, precision="bf16", eval__max_error=max_error,
-    )  # fmt: skip  # one setting a line would say no more
-    shipped = nunbit.load(tmp_path / "r")
-    assert shipped.runtime.precision == "bf16"
-    logits = shipped.logits(run.dataset.test.images)
-    torch.testing.assert_close(run.test_logits, logits, rtol=0.01, atol=0.02)
-    assert torch.equal(run.test_logits.argmax(1), logits.argmax(1))
-    assert shipped.evaluate(data).to_dict()["correct"] == run.test.correct
+    source, pictures = source_of(), some_pictures(20)
+    bf16 = replace(source.runtime, precision="bf16")
+    (seen,), _ = features_of(replace(source, runtime=bf16), [pictures], no_track)
+    head = fit_head(Labelled(seen.features, pictures.labels), None)
+    head.put_into(source.model)
+    cool_head(source.model, 1.7)
+    start = HeadStart(head, {"test": seen}, 0, 0.0)
+    measured = start.outputs("test", source.model, bf16).logits
+    shipped = collect_logits(source.model, pictures.images, source.preprocess, bf16, 20)
+    assert torch.equal(measured, shipped)
+    assert not torch.equal(head.logits(seen.features) / 1.7, shipped)
 
 
 def test_digits_are_not_mirrored_where_all_layers_train() -> None:

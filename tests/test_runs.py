@@ -532,8 +532,11 @@ def test_moved_training_data_with_a_damaged_picture_is_not_measured_whole(
 ) -> None:
     shutil.copytree(colours, tmp_path / "copy")
     (tmp_path / "copy" / "red" / "000.png").write_bytes(b"torn")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read, so that nobody can tell which pictures"):
         nunbit.evaluate(trained, tmp_path / "copy", skip_bad=True, quiet=True)
+    write_classes(tmp_path / "copy", 50, first_seed=90_000)  # other data, and more of it
+    (tmp_path / "copy" / "blue" / "000.png").write_bytes(b"torn")
+    assert nunbit.evaluate(trained, tmp_path / "copy", skip_bad=True, quiet=True).n == 149
 
 
 def test_of_equally_probable_classes_the_first_is_named() -> None:

@@ -27,7 +27,7 @@ from nunbit.progress import Display
 from nunbit.run import train_run
 from nunbit.runtime import Runtime, limited_threads, seeded
 from nunbit.training import loop, step
-from nunbit.training.loop import Batch, EpochResult, fit, keep_best, should_stop
+from nunbit.training.loop import Batch, EpochResult, fit, keep_best, score_of, should_stop
 from nunbit.training.loss import balanced_weights, penalty
 from nunbit.training.optim import build_optimizer
 from nunbit.training.schedule import lr_at
@@ -151,22 +151,38 @@ def test_balanced_weights_let_each_class_count_the_same() -> None:
     assert torch.allclose(sums, sums[:1].expand(3))
 
 
-def test_a_balanced_update_is_that_of_the_weighted_loss(quick: RunConfig) -> None:
+def test_a_balanced_update_weighs_the_loss_of_each_picture(quick: RunConfig) -> None:
+    """torch's own `weight` would spread the smoothed share by weight: see below."""
     config = quick.override({"train.class_weight": "balanced", "train.label_smoothing": 0.1})
     state, loader = parts(config)
+    loader = replace(
+        loader, pictures=loader.pictures.select(torch.tensor([*range(0, 40, 2), 1, 3]))
+    )
     same = copy.deepcopy(state.model)
     x, y = next(loader.batches(0))
     plan = Plan.of(loader, CPU, 10)
     assert plan.class_weight is not None
+    assert plan.class_weight.tolist() == pytest.approx([22 / 40, 22 / 4])
     train_step(state, x, y, plan)
     logits = same(x)
-    F.cross_entropy(logits, y, weight=plan.class_weight, label_smoothing=0.1).backward()
+    target = F.one_hot(y, 2) * 0.9 + 0.1 / 2
+    loss_B = -(target * logits.log_softmax(1)).sum(1)
+    (plan.class_weight[y] * loss_B).mean().backward()
     found = {n: p.grad for n, p in state.model.named_parameters()}
     for name, parameter in same.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, msg=name)
     plain = F.cross_entropy(logits, y) * len(y)
     assert float(state.sums[0]) == pytest.approx(plain.item()), "what is logged is not weighted"
     assert Plan.of(parts(quick)[1], CPU, 10).class_weight is None
+
+
+def test_an_epoch_is_chosen_by_what_the_training_asks_for(quick: RunConfig) -> None:
+    labels = torch.tensor([0] * 8 + [1] * 2)
+    logits = F.one_hot(torch.tensor([0] * 10), 2).float()
+    assert score_of(logits, labels, quick) == pytest.approx(0.8)
+    balanced = quick.override({"train.class_weight": "balanced"})
+    assert score_of(logits, labels, balanced) == pytest.approx(0.5), "the mean over classes"
+    assert score_of(logits[:8], labels[:8], balanced) == 1, "of the classes that are there"
 
 
 def test_a_rare_class_is_found_more_often_if_it_counts_as_much(
@@ -184,7 +200,7 @@ def test_a_rare_class_is_found_more_often_if_it_counts_as_much(
             {
                 "data.source": str(tmp_path / "data"), "data.size": 8, "data.val_fraction": 0.0,
                 "optim.lr": 3e-3, "train.epochs": 5, "train.batch_size": 32,
-                "train.class_weight": kind,
+                "train.class_weight": kind, "train.label_smoothing": 0.1,
             }
         )  # fmt: skip  # one setting a line would say no more
         found = train_run(config, tmp_path / kind, Display(quiet=True), lambda _finished: None)

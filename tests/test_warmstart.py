@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -17,9 +18,10 @@ from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.errors import DataError, MissingInputError, StoppedError, UsageError
 from nunbit.finished import Finished
+from nunbit.models.registry import all_options
 from nunbit.progress import Display
 from nunbit.run import resume_run, train_run
-from nunbit.storage import is_own_file
+from nunbit.storage import own_metadata
 
 STILL = {"optim.lr": 1e-12, "optim.name": "sgd", "train.epochs": 1}  # changes no weight visibly
 
@@ -132,11 +134,32 @@ def test_another_network_is_refused_with_the_words_to_write(
     words = ["train", "digits/cnn", "--model.weights", str(first.run_dir), "--quiet"]
     assert main([*words, "--run-dir", str(tmp_path / "r")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "holds 'net width=4', and the settings ask for 'cnn'" in line
+    assert "holds 'net width=4', and the settings ask for 'cnn width=32'" in line
     asked = line.rpartition("write: ")[2].split()
-    assert asked == ["--model", "net", "--model.width", "4"]
+    assert asked == ["--model.name", "net", "--model.width", "4"]
     assert not (tmp_path / "r").exists()
     assert main([*words, *asked, "--train.epochs", "1", "--run-dir", str(tmp_path / "r")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({"model.name": "cnn", "model.args": {"width": 8}}, "--model.name cnn --model.width 8"),
+        (
+            {"model.name": "net-resdeep", "model.args": {"blocks": 2, "shared": True, "width": 4}},
+            "--model.name net-resdeep --model.width 4 --model.blocks 2 --model.shared true",
+        ),
+    ],
+)
+def test_the_words_for_defaults_and_truth_values_are_enough(
+    held: dict[str, Any], words: str, quick: RunConfig, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip  # one fixture a line would say no more
+    trained(quick.override({**held, "train.epochs": 1}), tmp_path / "held")
+    begin = f"train digits/cnn --model.weights {tmp_path / 'held'} --train.epochs 1 --quiet"
+    assert main([*begin.split(), "--run-dir", "r"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"write: {words}")
+    assert main([*begin.split(), *words.split(), "--run-dir", "r"]) == 0
 
 
 def test_what_is_no_model_is_refused(first: Finished, quick: RunConfig, tmp_path: Path) -> None:
@@ -162,13 +185,13 @@ def test_what_is_no_model_is_refused(first: Finished, quick: RunConfig, tmp_path
 
 
 def test_only_files_of_nunbit_are_its_own(first: Finished, tmp_path: Path) -> None:
-    assert is_own_file(first.run_dir / "model.safetensors")
+    assert own_metadata(first.run_dir / "model.safetensors")
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
     for name, data in (("short", b"\0"), ("json", b"{}"), ("long", b"\xff" * 8 + b"{")):
         (tmp_path / name).write_bytes(data)
-        assert not is_own_file(tmp_path / name), name
-    assert not is_own_file(tmp_path / "plain.safetensors")
-    assert not is_own_file(tmp_path)
+        assert own_metadata(tmp_path / name) is None, name
+    assert own_metadata(tmp_path / "plain.safetensors") is None
+    assert own_metadata(tmp_path) is None
 
 
 def test_a_run_is_not_resumed_with_the_preprocessing_of_another_model(
@@ -220,3 +243,14 @@ def test_where_nobody_can_tell_what_a_model_has_seen_a_line_says_so(
     assert "nobody can tell whether the model of" in capsys.readouterr().err
     train_run(quick.override(weights), tmp_path / "s", Display(), lambda _finished: None)
     assert "nobody can tell" not in capsys.readouterr().err, "the same data, the same split"
+
+
+def test_a_default_that_is_written_out_is_the_same_network(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    plain = quick.override({"model.name": "net-dropout", "model.args": {}})
+    held = trained(plain.override({"train.epochs": 1}), tmp_path / "held")
+    assert all_options("net-dropout", {}) == {"width": 32, "dropout": 0.4}
+    written = {"model.args": {"width": 32}, "model.weights": str(held.run_dir)}
+    second = trained(plain.override({**STILL, **written}), tmp_path / "again")
+    torch.testing.assert_close(second.test_logits, held.test_logits, rtol=0, atol=1e-5)

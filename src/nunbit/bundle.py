@@ -242,31 +242,41 @@ class Classifier:
         Raises:
             DataError: it is the training's, and has changed, or may be, and cannot be read.
         """
-        if _same_source(spec, config.data.source):
-            images = self._held_out(source, config, track)
-            if images is None:
-                raise DataError(
-                    "{spec} has changed since the training: its test part is unknown", spec=spec
-                )
-            return images
-        if not self._may_be_own(source, config):
+        is_same = _same_source(spec, config.data.source)
+        if not is_same and not self._may_be_own(source, config):
             return None
+        images: ImageSet | None = None
         try:
-            return self._held_out(source, config, track)
-        except UnreadableError:  # without these pictures nobody can tell whose data it is
-            raise
-        except DataError:  # of other data; `read` says what is wrong with it
-            return None
+            images = self._held_out(source, config, track)
+        except UnreadableError as error:
+            raise DataError(
+                "{name} cannot be read, so that nobody can tell which pictures of {spec} the model "
+                "was trained on; restore what is damaged",
+                name=error.skipped[0].name,
+                spec=spec,
+            ) from error
+        except DataError:  # of other data `read` says what is wrong with it
+            if is_same:
+                raise
+        if images is None and is_same:
+            raise DataError(
+                "{spec} has changed since the training: its test part is unknown", spec=spec
+            )
+        return images
 
     def _may_be_own(self, source: Source, config: RunConfig) -> bool:
         """Return whether a source may be the training's data, and its test part not as it lies."""
         if source.is_published and config.data.overrides:
             return False  # a published set is never corrected
         has_test = "test" in source.parts and not (config.data.overrides or config.data.skip_bad)
-        measured = (self.card.get("metrics") or {}).values()
-        least = sum(part["n"] for part in measured)
-        is_large = sum(map(len, source.parts.values())) >= least
-        return not has_test and is_large and source.class_names == self.class_names
+        count = sum(map(len, source.parts.values()))
+        known = (self.card.get("data") or {}).get("pictures")
+        if known is None:  # of an older nunbit
+            measured = (self.card.get("metrics") or {}).values()
+            is_size = count >= sum(part["n"] for part in measured)
+        else:
+            is_size = count == known
+        return not has_test and is_size and source.class_names == self.class_names
 
     def _held_out(self, source: Source, config: RunConfig, track: Track) -> ImageSet | None:
         """Return the test part of the training's data, wherever it lies now; None of other data."""

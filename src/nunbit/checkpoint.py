@@ -262,7 +262,8 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
             path=checkpoint.path,
             changed=", ".join(changed),
         )
-    if stored.get("preprocess", facts["preprocess"]) != facts["preprocess"]:
+    is_changed = stored.get("preprocess", facts["preprocess"]) != facts["preprocess"]
+    if now["model"]["weights"] and is_changed:  # else it follows from the pictures
         raise DataError(
             "{path} was written with another preprocessing: the model that model.weights names is "
             "not the one of then",

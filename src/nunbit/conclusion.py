@@ -63,14 +63,14 @@ def conclude(
         return Outputs(collect_logits(model, *arguments, config.eval.batch_size))
 
     with limited_threads(runtime.threads):
-        train, test, decision = outputs("train"), outputs("test"), None
+        train, decision = outputs("train"), None
         if config.eval.max_error:
             assert dataset.val is not None  # `read_dataset` asks for it
             val, labels = outputs("val"), dataset.val.labels
             decision = fit_decision(train.stages, val, labels, config.eval.max_error)
             cool_head(model, decision.temperature)
             train = train.cooled(decision.temperature)
-            test = outputs("test")  # as the model file will say it: bf16 rounds other weights
+        test = outputs("test")  # after the cooling: bf16 rounds other weights, and these ship
         verdicts = None if decision is None else decision.verdicts(test)
     check()
     names = dataset.class_names

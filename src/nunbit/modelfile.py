@@ -23,6 +23,22 @@ from nunbit.values import path_of
 SPARE_NUMBERS = 1_000_000  # buffers that are not stored with the weights
 
 
+def model_file(run: Path | str) -> Path:
+    """Return the model file of a run folder, or the file that is named.
+
+    Raises:
+        MissingInputError: a folder without one.
+    """
+    path = path_of(run, "run")
+    if not os.path.isdir(path):  # unlike path.is_dir(), False for a name that is too long
+        return path
+    if not (path / MODEL_FILE).exists():
+        raise MissingInputError(
+            "{run} holds no {model_file}; did its training end?", run=run, model_file=MODEL_FILE
+        )
+    return path / MODEL_FILE
+
+
 def load_classifier(run: Path | str) -> Classifier:
     """Load a classifier from a run folder or a model file, after verifying all of it.
 
@@ -30,13 +46,7 @@ def load_classifier(run: Path | str) -> Classifier:
         MissingInputError: no such folder or file.
         DataError: not a model file, damaged, or written by a newer nunbit.
     """
-    path = path_of(run, "run")
-    if os.path.isdir(path):  # unlike path.is_dir(), False for a name that is too long
-        path = path / MODEL_FILE
-        if not path.exists():
-            raise MissingInputError(
-                "{run} holds no {model_file}; did its training end?", run=run, model_file=MODEL_FILE
-            )
+    path = model_file(run)
     tensors, card = load_tensors(path)
     version = card.get("format_version")
     if version not in (FORMAT_VERSION, DECIDING_VERSION):

@@ -37,7 +37,7 @@ from nunbit.runtime import Runtime, choose_runtime, versions
 from nunbit.signals import StopRequest, stop_requests
 from nunbit.start import HeadStart, Start, build_start, fit_start, machine_of, resolved
 from nunbit.storage import make_folder
-from nunbit.training.loop import keep_best
+from nunbit.training.loop import keep_best, score_of
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import Best, TrainState, copy_weights
 from nunbit.training.tempo import settle_precision
@@ -78,10 +78,10 @@ def train_run(
         remove_litter(run_dir)
         runtime = choose_runtime(config.train)
         dataset = read(config, runtime, display, stop)
-        if doubt := require_unseen(config, dataset):
-            display.say(doubt)
         began = time.perf_counter()
         start = build_start(config, dataset, runtime)
+        if doubt := require_unseen(config, dataset):
+            display.say(doubt)
         runtime = settle_precision(start.model, _loader(config, dataset, runtime), runtime)
         config = resolved(config, runtime)
         training = _new_training(config, dataset, runtime, run_dir, start)
@@ -254,8 +254,9 @@ def _best_start(head: HeadStart, training: Training) -> Best | None:
     if val is None or not training.config.train.epochs:
         return None
     model = training.state.model
-    found = measure_briefly(head.outputs("val", model, training.runtime).logits, val.labels)
-    return Best(0, *found, copy_weights(model))
+    logits = head.outputs("val", model, training.runtime).logits
+    _, loss = measure_briefly(logits, val.labels)
+    return Best(0, score_of(logits, val.labels, training.config), loss, copy_weights(model))
 
 
 def _card(training: Training, train: Metrics, test: Metrics) -> dict[str, Any]:
@@ -274,6 +275,10 @@ def _card(training: Training, train: Metrics, test: Metrics) -> dict[str, Any]:
             for part, m in (("train", train), ("test", test))
         },
         "config": json.loads(config.to_json()),
-        "data": {"source": config.data.source, "fingerprint": training.dataset.fingerprint},
+        "data": {
+            "source": config.data.source,
+            "fingerprint": training.dataset.fingerprint,
+            "pictures": training.dataset.pictures,
+        },
         "versions": versions(),
     }

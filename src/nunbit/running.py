@@ -98,9 +98,11 @@ def look_at_norms(training: Training, accuracy: float, display: Display) -> None
         accuracy: of the training pictures, in eval mode.
         display: where to say it.
     """
+    if training.config.train.precise_bn:
+        return
     last = training.history[-1]
     fault = norm_fault(training.state.model, last.running_accuracy, last.images, accuracy)
-    if fault and not training.config.train.precise_bn:
+    if fault:
         display.say(tr("check: {fault}", fault=fault))
 
 

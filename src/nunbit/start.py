@@ -31,7 +31,7 @@ from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
-from nunbit.warmstart import is_own, load_own
+from nunbit.warmstart import load_own, own_card, own_preprocess
 from nunbit.zoo import load_pretrained
 
 PREPARE_PIXELS = 2000 * 32 * 32  # enough for second moments of patches: 500,000 of 2 x 2 pixels
@@ -83,8 +83,9 @@ def preprocess_of(config: RunConfig) -> Preprocess | None:
     """
     if not config.model.weights:
         return None
-    if is_own(config.model):
-        own = load_own(config.model).preprocess
+    card = own_card(config.model)
+    if card is not None:
+        own = own_preprocess(config.model, card)
     else:
         own = find_entry(config.model.name, _hash_of(config.model)).preprocess
     for name, asked, plain, taken in (
@@ -127,7 +128,7 @@ def load_weights(config: RunConfig) -> Pretrained:
         DataError: they are damaged, or of another network.
         UsageError: a model of nunbit's is another one than the settings say.
     """
-    if is_own(config.model):
+    if own_card(config.model) is not None:
         return load_own(config.model)
     file = None if config.model.weights == PRETRAINED else Path(config.model.weights)
     return load_pretrained(config.model.name, file)
@@ -144,7 +145,7 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
     origin: dict[str, str] | None = None
     with seeded(config.train.seed, "init"):
         if settings.weights:
-            has_options = settings.args and not is_own(settings)
+            has_options = settings.args and own_card(settings) is None
             if has_options or settings.init != "own":
                 raise UsageError("model.weights cannot be combined with options or model.init")
             pretrained = load_weights(config)

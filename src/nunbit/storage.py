@@ -220,19 +220,22 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, _object(text, path)
 
 
-def is_own_file(path: Path) -> bool:
-    """Return whether a file says that `save_tensors` wrote it; only its head is looked at."""
+def own_metadata(path: Path) -> dict[str, Any] | None:
+    """Return the metadata of a file that says that `save_tensors` wrote it; None of any other.
+
+    Only its head is read, and nothing is verified.
+    """
     try:
         if not path.is_file():  # a FIFO would be waited for
-            return False
+            return None
         with path.open("rb") as file:
             size, first = int.from_bytes(file.read(8), "little"), file.read(1)
             if first != b"{" or size > LONGEST_HEADER:
-                return False
+                return None
             header = json.loads(first + file.read(size - 1))
-        return METADATA_KEY in header["__metadata__"]
-    except (OSError, *_WRONG):
-        return False
+        return _object(header["__metadata__"][METADATA_KEY], path)
+    except (OSError, DataError, *_WRONG):
+        return None
 
 
 def _read_regular(path: Path) -> bytes:

@@ -1,19 +1,19 @@
 """Held-out pictures that a model knows from an earlier training are no test of it."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 from nunbit.bundle import MODEL_FILE
 from nunbit.config import RunConfig
 from nunbit.data.splits import Dataset
 from nunbit.errors import DataError, listed
 from nunbit.language import tr
-from nunbit.modelfile import load_classifier
+from nunbit.modelfile import model_file
 from nunbit.runfolder import SPLIT_FILE, read_split
-from nunbit.warmstart import is_own
+from nunbit.storage import own_metadata
+from nunbit.warmstart import OWN, own_card, sha256_of
 
 NAMED = 3
-MOST_BEGINNINGS = 20  # trainings that went on from each other
 
 
 def require_unseen(config: RunConfig, dataset: Dataset) -> str:
@@ -29,32 +29,44 @@ def require_unseen(config: RunConfig, dataset: Dataset) -> str:
     Raises:
         DataError: naming some of them.
     """
-    settings = config.model
-    for _ in range(MOST_BEGINNINGS):
-        if not is_own(settings):
-            break
-        path = Path(settings.weights)
-        classifier = load_classifier(path)
-        if (classifier.card.get("data") or {}).get("fingerprint") != dataset.fingerprint:
-            folder = path if path.is_dir() else path.parent
-            is_run = path.is_dir() or path.name == MODEL_FILE
-            if not is_run or not (folder / SPLIT_FILE).exists():
-                return _unknown(path)
-            if classifier.preprocess != dataset.preprocess:  # digests are of what it showed
-                return _unknown(path)
+    weights, card = config.model.weights, own_card(config.model)
+    while card is not None:
+        if _part(card, "data").get("fingerprint") != dataset.fingerprint:
+            folder = model_file(weights).parent
+            is_run = model_file(weights).name == MODEL_FILE and (folder / SPLIT_FILE).exists()
+            # Digests are of what the model was shown.
+            if not is_run or card.get("preprocess") != _plain(dataset):
+                return _unknown(weights)
             _require_disjoint(folder, dataset)
-        before = classifier.card.get("config")
-        if before is None:
-            break
-        settings = RunConfig.from_json(json.dumps(before)).model
+        origin = _part(card, "pretrained")
+        if not str(origin.get("source")).endswith(OWN):
+            return ""
+        weights = str(_part(_part(card, "config"), "model").get("weights"))
+        before = Path(weights)
+        file = model_file(weights) if before.exists() else before
+        # Another training may have taken the name since.
+        if not file.is_file() or sha256_of(file) != origin.get("sha256"):
+            return _unknown(weights)
+        card = own_metadata(file)
     return ""
 
 
-def _unknown(path: Path) -> str:
+def _part(card: dict[str, Any], name: str) -> dict[str, Any]:
+    found = card.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(dataset: Dataset) -> dict[str, Any]:
+    """Return the preprocessing as JSON gives it back: with lists."""
+    fields = dataset.preprocess.to_dict()
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def _unknown(weights: str) -> str:
     return tr(
         "nobody can tell whether the model of {path} was trained on some of the test pictures; if "
         "it was, their accuracy flatters it",
-        path=path,
+        path=weights,
     )
 
 
@@ -72,7 +84,7 @@ def _require_disjoint(folder: Path, dataset: Dataset) -> None:
     if found:
         raise DataError(
             "the model of {folder} was trained on {count} pictures that are held out here: "
-            "{named}; hold out others (a test/ folder and val/), or leave these out of the data",
+            "{named}; hold out others (in a folder, those of test/), or leave these out",
             folder=folder,
             count=len(found),
             named=listed(found, NAMED),

@@ -1,27 +1,55 @@
 """A warm start: network, weights and preprocessing of a model that nunbit trained before."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
-from nunbit.bundle import MODEL_FILE
 from nunbit.config import PRETRAINED, ModelConfig
-from nunbit.errors import UsageError
-from nunbit.modelfile import load_classifier
+from nunbit.data.preprocess import Preprocess
+from nunbit.errors import DataError, MissingInputError, UsageError
+from nunbit.modelfile import load_classifier, model_file
 from nunbit.models.catalog import NOT_STATED
 from nunbit.models.pretrained import Pretrained
-from nunbit.storage import is_own_file
+from nunbit.models.registry import all_options
+from nunbit.storage import own_metadata
+from nunbit.values import Setting
+
+OWN = "a model of nunbit's"  # ends the record of where such weights come from
 
 
-def is_own(settings: ModelConfig) -> bool:
-    """Return whether `model.weights` names a run folder or a model file of nunbit's."""
+def own_card(settings: ModelConfig) -> dict[str, Any] | None:
+    """Return what the model file that `model.weights` names says of itself; None of other weights.
+
+    Only the file's head is read and nothing is verified; `load_own` does that.
+
+    Raises:
+        MissingInputError: no such file, or a folder without one.
+    """
     weights = settings.weights
     if weights in ("", PRETRAINED):
-        return False
-    if os.path.isdir(weights) or is_own_file(Path(weights)):
-        return True
-    # What is gone: nobody publishes weights of nunbit's own networks.
-    return ":" not in settings.name and not os.path.exists(weights)
+        return None
+    # What is gone is one of ours where nobody publishes weights of the network.
+    if ":" not in settings.name and not os.path.exists(weights):
+        raise MissingInputError("no file {path}", path=weights)
+    return own_metadata(model_file(weights))
+
+
+def own_preprocess(settings: ModelConfig, card: dict[str, Any]) -> Preprocess:
+    """Return how a model of one's own is shown pictures.
+
+    Raises:
+        DataError: the card does not say it.
+    """
+    try:
+        return Preprocess.from_dict(card["preprocess"])
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            "{path} does not describe its own weights: {reason}",
+            path=settings.weights,
+            reason=error,
+        ) from error
 
 
 def load_own(settings: ModelConfig) -> Pretrained:
@@ -36,33 +64,42 @@ def load_own(settings: ModelConfig) -> Pretrained:
         DataError: no model file, or a damaged one.
         UsageError: the file holds another network; the text has the words that ask for it.
     """
-    path = Path(settings.weights)
-    classifier = load_classifier(path)
-    held = ModelConfig(**classifier.card["model"])
-    if (held.name, dict(held.args)) != (settings.name, dict(settings.args)):
-        options = (f" --model.{name} {value}" for name, value in held.args.items())
+    classifier = load_classifier(settings.weights)
+    held, asked = ModelConfig(**classifier.card["model"]), settings
+    options, wanted = (all_options(model.name, model.args) for model in (held, asked))
+    if (held.name, options) != (asked.name, wanted):
+        given = "".join(f" --model.{name} {_text(value)}" for name, value in options.items())
         raise UsageError(
             "{weights} holds '{held}', and the settings ask for '{asked}'; write: {words}",
-            weights=path,
-            held=_described(held),
-            asked=_described(settings),
-            words=f"--model {held.name}{''.join(options)}",
+            weights=settings.weights,
+            held=_described(held.name, options),
+            asked=_described(asked.name, wanted),
+            words=f"--model.name {held.name}{given}",
         )
-    file = path / MODEL_FILE if path.is_dir() else path
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    file = model_file(settings.weights)
     before = classifier.card.get("pretrained") or {}
     return Pretrained(
         name=held.name,
         module=classifier.module.cpu(),
         preprocess=classifier.preprocess,
         licence=str(before.get("licence", NOT_STATED)),
-        source=f"{path.name}, a model of nunbit's",
+        source=f"{Path(settings.weights).name}, {OWN}",
         file=file.name,
-        sha256=sha256,
+        sha256=sha256_of(file),
         class_names=classifier.class_names,
     )
 
 
-def _described(model: ModelConfig) -> str:
-    return " ".join([model.name, *(f"{name}={value}" for name, value in model.args.items())])
+def sha256_of(file: Path) -> str:
+    """Return the sha256 of a file in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _described(name: str, options: dict[str, Setting]) -> str:
+    return " ".join([name, *(f"{option}={_text(value)}" for option, value in options.items())])
+
+
+def _text(value: Setting) -> str:
+    """Return a value as a command gives it: true and not True, which would be read as a word."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(tr("stopped"), 128 + signal.SIGINT)
-    except (BrokenPipeError, SystemExit):  # rich makes the one of the other
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise  # rich makes one of the other, and so may a program around this
         # The reader went away (`| head`); say nothing more, not even at exit.
         silence(sys.stdout)
         return 0

@@ -49,6 +49,8 @@ class Dataset:
     """Training pictures left out because the very same picture is held out by the source."""
     reading: Reading = field(default_factory=Reading)
     """Where the pixels came from, and where they are."""
+    pictures: int = 0
+    """Of the source, before any was left out."""
 
 
 def open_dataset(
@@ -72,6 +74,7 @@ def open_dataset(
         UnreadableError: unreadable pictures (unless `skip_bad`).
         DataError: classes too small to split.
     """
+    count = sum(map(len, source.parts.values()))
     if config.overrides:
         source = apply_overrides(source, Path(config.overrides))
     is_given = preprocess is not None
@@ -96,6 +99,7 @@ def open_dataset(
         fingerprint=_fingerprint([train, *([val] if val else []), test], config),
         leaks=leaks,
         reading=sum((part.reading for part in loaded.values()), Reading()),
+        pictures=count,
     )
 
 

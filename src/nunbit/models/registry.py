@@ -55,6 +55,18 @@ def is_foreign(name: str) -> bool:
     return not (module or "").startswith("nunbit.")  # None where a text was executed
 
 
+def all_options(name: str, args: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return the options of a network with the defaults of those that were not given.
+
+    Those of a zoo's network are what was given: nobody lists its defaults.
+    """
+    if ":" in name:
+        return dict(args)
+    found = inspect.signature(_own_builder(name)).parameters
+    defaults = {n: p.default for n, p in found.items() if n not in SHAPE_ARGUMENTS}
+    return {**defaults, **args}
+
+
 def list_models() -> dict[str, str]:
     """Return the names of nunbit's own networks with their descriptions, sorted."""
     _import_all()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nunbit.config import RunConfig
@@ -130,14 +131,24 @@ def _validate(
     size = loader.config.eval.batch_size
     logits_NK = collect_logits(state.model, val.images, loader.preprocess, runtime, size)
     accuracy, loss = measure_briefly(logits_NK, val.labels)
-    score = (accuracy, -loss)  # equal accuracies are common on small splits
+    chosen_by = score_of(logits_NK, val.labels, loader.config)
+    score = (chosen_by, -loss)  # equal accuracies are common on small splits
     if state.best is None or score > (state.best.accuracy, -state.best.loss):
         weights = copy_weights(state.model)
-        state.best = Best(state.epoch, accuracy, loss, weights)
+        state.best = Best(state.epoch, chosen_by, loss, weights)
         state.epochs_since_best = 0
     else:
         state.epochs_since_best += 1
     return loss, accuracy
+
+
+def score_of(logits_NK: Tensor, labels_N: Tensor, config: RunConfig) -> float:
+    """Return the accuracy by which an epoch is chosen: where classes count the same, their mean."""
+    right_N = (logits_NK.argmax(1) == labels_N).double()
+    if config.train.class_weight != "balanced":
+        return float(right_N.mean())
+    counts = torch.bincount(labels_N)
+    return float((torch.bincount(labels_N, right_N) / counts)[counts > 0].mean())
 
 
 def should_stop(state: TrainState, config: RunConfig) -> bool:

@@ -15,6 +15,7 @@ class Best:
     epoch: int
     """Counts from 1; 0 is before the first."""
     accuracy: float
+    """By which it was chosen: the mean over classes where these count the same."""
     loss: float
     weights: dict[str, Tensor]
 

@@ -56,9 +56,15 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     with seeded(train.seed, "step", state.step), plan.runtime.autocast():
         logits_BK = state.model(x)
     logits_BK = logits_BK.float()
-    loss = F.cross_entropy(
-        logits_BK, y, weight=plan.class_weight, label_smoothing=train.label_smoothing
-    )
+    if plan.class_weight is None:
+        loss = F.cross_entropy(logits_BK, y, label_smoothing=train.label_smoothing)
+    else:
+        # Not torch's `weight`: it spreads the smoothed share by weight, so that rare classes get
+        # nearly all of it, and divides by the weights of each batch, which takes them back.
+        loss_B = F.cross_entropy(
+            logits_BK, y, label_smoothing=train.label_smoothing, reduction="none"
+        )
+        loss = (plan.class_weight[y] * loss_B).mean()
     total = loss + penalty(state.model, optim) if optim.l1 or optim.l2 else loss
     stop_if_not_finite(total, state.step, lr, optim.lr)
     state.optimizer.zero_grad()
