@@ -2,6 +2,8 @@
 
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -412,3 +414,22 @@ GOLDEN = [0.7063, 0.6258, 0.3258, 0.0164]
 def test_the_loss_trace_is_the_one_that_was_recorded(quick: RunConfig) -> None:
     config = quick.override({"train.epochs": 4, "train.batch_size": 16, "optim.lr": 0.02})
     assert [r.train_loss for r in run(config)[1]] == pytest.approx(GOLDEN, rel=0.05)
+
+
+def test_the_time_of_a_training_has_no_imports_in_it() -> None:
+    """torch's first optimizer imports a compiler for a second or two; the second one nothing."""
+    code = """
+import sys
+from nunbit.training.optim import load_optimizers
+load_optimizers()
+before = set(sys.modules)
+from nunbit.config import OptimConfig
+from nunbit.models.registry import build_model
+from nunbit.training.optim import build_optimizer
+model = build_model("cnn", num_classes=2, in_channels=3, image_size=(8, 8))
+for name in ("sgd", "adam", "adamw", "muon"):
+    build_optimizer(model, OptimConfig(name=name, momentum=0.6 if name == "muon" else 0.0))
+print(sum(name.startswith("torch._dynamo") for name in set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"

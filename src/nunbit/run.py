@@ -38,7 +38,7 @@ from nunbit.signals import StopRequest, stop_requests
 from nunbit.start import HeadStart, Start, build_start, fit_start, machine_of, resolved
 from nunbit.storage import make_folder
 from nunbit.training.loop import keep_best, score_of
-from nunbit.training.optim import build_optimizer
+from nunbit.training.optim import build_optimizer, load_optimizers
 from nunbit.training.state import Best, TrainState, copy_weights
 from nunbit.training.tempo import settle_precision
 from nunbit.unseen import require_unseen
@@ -78,6 +78,7 @@ def train_run(
         remove_litter(run_dir)
         runtime = choose_runtime(config.train)
         dataset = read(config, runtime, display, stop)
+        load_optimizers()
         began = time.perf_counter()
         start = build_start(config, dataset, runtime)
         if doubt := require_unseen(config, dataset):

@@ -11,6 +11,14 @@ from nunbit.models.freeze import require_trainable
 from nunbit.training.muon import Muon
 
 
+def load_optimizers() -> None:
+    """Let torch import what its first optimizer in a process imports: its compiler, for a second.
+
+    That second belongs to the start of the process, as all imports do, and not to a training.
+    """
+    torch.optim.SGD([torch.zeros(1)])
+
+
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Return the optimizer of a finished network's trainable parameters.
 
