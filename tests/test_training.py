@@ -416,6 +416,7 @@ def test_the_loss_trace_is_the_one_that_was_recorded(quick: RunConfig) -> None:
     assert [r.train_loss for r in run(config)[1]] == pytest.approx(GOLDEN, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_time_of_a_training_has_no_imports_in_it() -> None:
     """torch's first optimizer imports a compiler for a second or two; the second one nothing."""
     code = """
