@@ -5,12 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from conftest import noisy_picture
+from nunbit import api
 from nunbit.cli import dispatch, main
+from nunbit.cli.app import CALLED_AT
 from nunbit.cli.words import split_settings
 from nunbit.errors import UsageError
 
@@ -78,6 +81,18 @@ def test_a_stream_that_was_closed_is_no_fault(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patched:
             patched.setattr(sys, closed, None)
             assert main(words) == code
+
+
+def test_a_budget_begins_with_the_command_and_not_with_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that had run for a minute left nothing of a budget of a minute."""
+    budgets: list[str] = []
+    monkeypatch.setattr(api, "train", lambda *_, **given: budgets.append(given["budget"]))
+    CALLED_AT.set(time.perf_counter() - 1000)
+    with pytest.raises(AttributeError, match="to_dict"):  # what replaces `train` gives no result
+        main(["train", "--budget", "60s"])
+    assert 55 < float(budgets[0].removesuffix("s")) <= 60
 
 
 def test_a_program_around_it_may_end_itself(monkeypatch: pytest.MonkeyPatch) -> None:

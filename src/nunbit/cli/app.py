@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -12,6 +13,8 @@ from nunbit.language import tr
 from nunbit.streams import Log
 from nunbit.values import Setting
 
+# When the command was called, on the clock of `time.perf_counter`: a process may call several.
+CALLED_AT: ContextVar[float] = ContextVar("called_at")
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
 

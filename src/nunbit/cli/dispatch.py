@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclopts import CycloptsError
 
-from nunbit.cli.app import DEFAULT_OUTPUT, app, complain
+from nunbit.cli.app import CALLED_AT, DEFAULT_OUTPUT, app, complain
 from nunbit.cli.words import split_settings
 from nunbit.errors import MissingInputError, NunbitError, StorageError, UsageError
 from nunbit.language import LANGUAGES, VARIABLE, tr
@@ -19,6 +20,7 @@ from nunbit.values import Setting
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error that ends it becomes one line."""
+    CALLED_AT.set(time.perf_counter())
     words = list(sys.argv[1:] if argv is None else argv)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by who called: `nunbit ... >&-`

@@ -7,12 +7,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.cli.app import CALLED_AT, DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.errors import MissingInputError, UsageError
 from nunbit.language import mark, tr
 from nunbit.values import Setting, parse_budget
-
-BEGAN = time.perf_counter()  # commands are imported when the process starts
 
 TRAIN = mark("""Examples:
   nunbit train                        digits, in seconds
@@ -127,8 +125,9 @@ def result_lines(result: dict[str, Any]) -> list[str]:
 
 
 def left_of(budget: str) -> str:
-    """Return what is left of a budget after the start of this process and its imports."""
-    return f"{max(1.0, parse_budget(budget) - (time.perf_counter() - BEGAN))}s"
+    """Return what is left of a budget after the imports of this command."""
+    now = time.perf_counter()
+    return f"{max(1.0, parse_budget(budget) - (now - CALLED_AT.get(now)))}s"
 
 
 def _views_line(views: dict[str, Any]) -> str:
