@@ -169,7 +169,7 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
         freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
     if config.data.small_size:
         _require_size(model, dataset.preprocess, config.data.small_size)
-    if isinstance(model, Network) and not settings.weights:
+    if isinstance(model, Network) and model.is_prepared and not settings.weights:
         with limited_threads(runtime.threads):
             model.prepare(_sample(dataset))
     model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form

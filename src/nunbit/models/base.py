@@ -25,6 +25,11 @@ class Network(nn.Module):
         super().__init__()
         self.num_classes, self.num_features = num_classes, num_features
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the network looks at pictures before its training; most do not."""
+        return type(self).prepare is not Network.prepare
+
     def prepare(self, x: Tensor) -> None:
         """Take what the network wants to know of the data; called once, before the first update.
 
