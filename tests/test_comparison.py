@@ -280,9 +280,9 @@ def test_the_default_folder_follows_from_the_settings_but_not_from_the_seeds() -
 def test_only_what_is_not_a_default_names_a_folder() -> None:
     """So that a setting that is new tomorrow leaves the folders of today their names."""
     config = get_recipe("digits/cnn").override({"optim.lr": 0.125})
-    assert config.told()["optim.lr"] == 0.125
-    assert "train.precise_bn" not in config.told()
-    assert RunConfig().told() == {}
+    assert config.unlike(RunConfig())["optim.lr"] == 0.125
+    assert "train.precise_bn" not in config.unlike(RunConfig())
+    assert config.unlike(get_recipe("digits/cnn")) == {"optim.lr": 0.125}
     folder, _ = plan_runs([SMALL, WIDE], 3, None, {"optim.lr": 0.125}, None)
     assert folder.name == "compare-digits-cnn-model.width=4-dc6b7a-and-1-mo-31e9d5"
 

@@ -17,10 +17,11 @@ from PIL import Image
 import nunbit
 from conftest import COLOURS, noisy_picture
 from nunbit.cli import main
+from nunbit.data.pictures import Pictures
 from nunbit.data.sources import open_source
 from nunbit.diagnosis import shortcuts
 from nunbit.diagnosis.doctor import _judged_rows
-from nunbit.diagnosis.examination import _Joined, file_facts
+from nunbit.diagnosis.examination import _Items, file_facts
 from nunbit.diagnosis.labels import _suspects
 from nunbit.errors import DataError
 from nunbit.reporting.diagnosis import report_folder, write_diagnosis
@@ -483,9 +484,13 @@ def test_noise_has_no_labels_to_judge(tmp_path: Path) -> None:
 
 
 def test_the_items_of_several_parts_are_one_row() -> None:
-    joined = _Joined([[b"a", b"b"], [], [b"c"]])
-    assert list(joined) == [b"a", b"b", b"c"]
-    assert (len(joined), joined[-1], joined[1:]) == (3, b"c", [b"b", b"c"])
+    def joined(*parts: list[Path | bytes]) -> _Items:
+        pictures = (Pictures(part, np.zeros(len(part), np.int64), []) for part in parts)
+        return _Items(SimpleNamespace(parts=dict(enumerate(pictures))))  # type: ignore[arg-type]  # a source, as far as it is looked at
+
+    row = joined([b"a", b"b"], [], [b"c"])
+    assert list(row) == [b"a", b"b", b"c"]
+    assert (len(row), row[-1], row[1:]) == (3, b"c", [b"b", b"c"])
     with pytest.raises(IndexError):
-        joined[3]
-    assert list(_Joined([])) == []
+        row[3]
+    assert list(joined()) == []

@@ -1,16 +1,15 @@
 """From what a caller asks for in words to the settings of a run."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from nunbit.config import SECTIONS, RunConfig, section_fields
+from nunbit.config import RunConfig, section_fields
 from nunbit.data.sources import anchored
 from nunbit.errors import UsageError, did_you_mean
 from nunbit.planning import budget_config, refuse_chosen
 from nunbit.recipes import RECIPES, get_recipe
-from nunbit.values import Setting
+from nunbit.values import Setting, as_word
 
 
 def asked_config(
@@ -101,12 +100,8 @@ def spelled(config: RunConfig) -> str | None:
     recipe = RECIPES[config.recipe]()
     is_same_network = config.model.name == recipe.model.name
     args = recipe.model.args if is_same_network else {}
-    given = {f"model.{k}": _text(v) for k, v in config.model.args.items() if args.get(k) != v}
-    for section in SECTIONS:
-        for name in section_fields(section):
-            value = getattr(getattr(config, section), name)
-            if value != getattr(getattr(recipe, section), name) and name != "args":
-                given[f"{section}.{name}"] = _text(value)
+    given = {f"model.{k}": as_word(v) for k, v in config.model.args.items() if args.get(k) != v}
+    given |= {n: as_word(v) for n, v in config.unlike(recipe).items() if n != "model.args"}
     try:
         if recipe.override(given) != config:
             return None
@@ -114,8 +109,3 @@ def spelled(config: RunConfig) -> str | None:
         return None
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
     return shlex.join(["nunbit", "train", config.recipe, *words])
-
-
-def _text(value: object) -> str:
-    """Return a value as a command gives it: true and not True, which would be read as a word."""
-    return value if isinstance(value, str) else json.dumps(value)

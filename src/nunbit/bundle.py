@@ -273,10 +273,10 @@ class Classifier:
         known = (self.card.get("data") or {}).get("pictures")
         if known is None:  # of an older nunbit
             measured = (self.card.get("metrics") or {}).values()
-            is_size = count >= sum(part["n"] for part in measured)
+            has_its_size = count >= sum(part["n"] for part in measured)
         else:
-            is_size = count == known
-        return not has_test and is_size and source.class_names == self.class_names
+            has_its_size = count == known
+        return not has_test and has_its_size and source.class_names == self.class_names
 
     def _held_out(self, source: Source, config: RunConfig, track: Track) -> ImageSet | None:
         """Return the test part of the training's data, wherever it lies now; None of other data."""

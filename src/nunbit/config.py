@@ -91,14 +91,14 @@ class RunConfig:
         body = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
-    def told(self) -> dict[str, Any]:
-        """Return the settings that are not the defaults, by dotted name."""
-        default = dataclasses.asdict(RunConfig())
+    def unlike(self, other: "RunConfig") -> dict[str, Any]:
+        """Return the settings, by dotted name, that another run has otherwise."""
+        theirs = dataclasses.asdict(other)
         return {
             f"{section}.{name}": value
             for section in SECTIONS
             for name, value in dataclasses.asdict(getattr(self, section)).items()
-            if value != default[section][name]
+            if value != theirs[section][name]
         }
 
     @staticmethod

@@ -31,7 +31,7 @@ from nunbit.runtime import Runtime, choose_runtime
 from nunbit.sections import MOST_EPOCHS
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
-from nunbit.training.norms import PICTURES
+from nunbit.training.norms import PRECISE_PICTURES
 from nunbit.training.tempo import settle_precision, update_seconds
 
 RECIPE = "budget"  # of runs whose network is chosen here
@@ -83,7 +83,7 @@ class Candidate:
         measured = passes * len(dataset.test) + min(settings.train_pictures or train, train)
         forward = FORWARD_COST * self.full_seconds
         validated = len(dataset.val) / train if dataset.val else 0.0  # for each that is trained on
-        norms = min(PICTURES, train) if self.config.train.precise_bn else 0
+        norms = min(PRECISE_PICTURES, train) if self.config.train.precise_bn else 0
         if dataset.val:
             validated += norms / train
         else:

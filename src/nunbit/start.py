@@ -1,7 +1,6 @@
 """Where a training begins: the network, its first weights, and its first last layer."""
 
 import functools
-import hashlib
 import os
 import stat
 import time
@@ -31,7 +30,7 @@ from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16, seeded
 from nunbit.training.head import Labelled, LinearHead, fit_head
-from nunbit.warmstart import load_own, own_card, own_preprocess
+from nunbit.warmstart import load_own, own_card, own_preprocess, sha256_of
 from nunbit.zoo import load_pretrained
 
 PREPARE_PIXELS = 2000 * 32 * 32  # enough for second moments of patches: 500,000 of 2 x 2 pixels
@@ -85,7 +84,7 @@ def preprocess_of(config: RunConfig) -> Preprocess | None:
         return None
     card = own_card(config.model)
     if card is not None:
-        own = own_preprocess(config.model, card)
+        own = own_preprocess(config.model.weights, card)
     else:
         own = find_entry(config.model.name, _hash_of(config.model)).preprocess
     for name, asked, plain, taken in (
@@ -116,8 +115,7 @@ def _hash_of(model: ModelConfig) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _file_hash(path: str, _size: int, _mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))
 
 
 def load_weights(config: RunConfig) -> Pretrained:
@@ -169,7 +167,7 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
         freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
     if config.data.small_size:
         _require_size(model, dataset.preprocess, config.data.small_size)
-    if isinstance(model, Network) and model.is_prepared and not settings.weights:
+    if isinstance(model, Network) and model.needs_preparing and not settings.weights:
         with limited_threads(runtime.threads):
             model.prepare(_sample(dataset))
     model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form

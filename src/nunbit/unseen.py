@@ -11,7 +11,7 @@ from nunbit.language import tr
 from nunbit.modelfile import model_file
 from nunbit.runfolder import SPLIT_FILE, read_split
 from nunbit.storage import own_metadata
-from nunbit.warmstart import OWN, own_card, sha256_of
+from nunbit.warmstart import OWN, own_card, own_preprocess, sha256_of
 
 NAMED = 3
 
@@ -35,7 +35,7 @@ def require_unseen(config: RunConfig, dataset: Dataset) -> str:
             folder = model_file(weights).parent
             is_run = model_file(weights).name == MODEL_FILE and (folder / SPLIT_FILE).exists()
             # Digests are of what the model was shown.
-            if not is_run or card.get("preprocess") != _plain(dataset):
+            if not is_run or own_preprocess(weights, card) != dataset.preprocess:
                 return _unknown(weights)
             _require_disjoint(folder, dataset)
         origin = _part(card, "pretrained")
@@ -54,12 +54,6 @@ def require_unseen(config: RunConfig, dataset: Dataset) -> str:
 def _part(card: dict[str, Any], name: str) -> dict[str, Any]:
     found = card.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _plain(dataset: Dataset) -> dict[str, Any]:
-    """Return the preprocessing as JSON gives it back: with lists."""
-    fields = dataset.preprocess.to_dict()
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
 def _unknown(weights: str) -> str:

@@ -130,6 +130,11 @@ def typed(hint: Any, label: str, value: object) -> Any:
         ) from None
 
 
+def as_word(value: object) -> str:
+    """Return a value as a command gives it: true and not True, which would be read as a word."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def words_of(hint: Any) -> list[str]:
     """Return the words that a field of this annotation may have; empty where there is no list."""
     if hint is bool:

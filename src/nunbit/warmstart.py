@@ -1,7 +1,6 @@
 """A warm start: network, weights and preprocessing of a model that nunbit trained before."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from nunbit.models.catalog import NOT_STATED
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import all_options
 from nunbit.storage import own_metadata
-from nunbit.values import Setting
+from nunbit.values import Setting, as_word
 
 OWN = "a model of nunbit's"  # ends the record of where such weights come from
 
@@ -36,8 +35,8 @@ def own_card(settings: ModelConfig) -> dict[str, Any] | None:
     return own_metadata(model_file(weights))
 
 
-def own_preprocess(settings: ModelConfig, card: dict[str, Any]) -> Preprocess:
-    """Return how a model of one's own is shown pictures.
+def own_preprocess(weights: str, card: dict[str, Any]) -> Preprocess:
+    """Return how a model of one's own is shown pictures, by its card.
 
     Raises:
         DataError: the card does not say it.
@@ -47,7 +46,7 @@ def own_preprocess(settings: ModelConfig, card: dict[str, Any]) -> Preprocess:
     except (KeyError, TypeError) as error:
         raise DataError(
             "{path} does not describe its own weights: {reason}",
-            path=settings.weights,
+            path=weights,
             reason=error,
         ) from error
 
@@ -68,7 +67,7 @@ def load_own(settings: ModelConfig) -> Pretrained:
     held, asked = ModelConfig(**classifier.card["model"]), settings
     options, wanted = (all_options(model.name, model.args) for model in (held, asked))
     if (held.name, options) != (asked.name, wanted):
-        given = "".join(f" --model.{name} {_text(value)}" for name, value in options.items())
+        given = "".join(f" --model.{name} {as_word(value)}" for name, value in options.items())
         raise UsageError(
             "{weights} holds '{held}', and the settings ask for '{asked}'; write: {words}",
             weights=settings.weights,
@@ -97,9 +96,4 @@ def sha256_of(file: Path) -> str:
 
 
 def _described(name: str, options: dict[str, Setting]) -> str:
-    return " ".join([name, *(f"{option}={_text(value)}" for option, value in options.items())])
-
-
-def _text(value: Setting) -> str:
-    """Return a value as a command gives it: true and not True, which would be read as a word."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return " ".join([name, *(f"{option}={as_word(value)}" for option, value in options.items())])

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from cyclopts import App, Group, Parameter
 
 from nunbit.language import tr
 from nunbit.streams import Log
-from nunbit.values import Setting
+from nunbit.values import Setting, parse_budget
 
 # When the command was called, on the clock of `time.perf_counter`: a process may call several.
 CALLED_AT: ContextVar[float] = ContextVar("called_at")
@@ -80,3 +81,9 @@ def say(output: Output, *lines: str) -> None:
     if not output.json and not output.quiet:
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()  # whoever reads a pipe sees it now
+
+
+def left_of(budget: str) -> str:
+    """Return what is left of a budget after the imports of this command."""
+    now = time.perf_counter()
+    return f"{max(1.0, parse_budget(budget) - (now - CALLED_AT.get(now)))}s"

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
-from nunbit.cli.train import left_of, result_lines
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, left_of, say
+from nunbit.cli.train import result_lines
 from nunbit.language import mark
 from nunbit.values import Setting
 

@@ -80,6 +80,6 @@ def settings(*, output: Output = DEFAULT_OUTPUT) -> dict[str, Any]:
     rows = describe_settings()
     for row in rows:
         default = tr("default {value}", value=row["default"])
-        words = "".join(f" {word} |" for word in row["allowed"]).removesuffix(" |")
+        words = f" {' | '.join(row['allowed'])}" if row["allowed"] else ""
         say(output, f"--{row['name']}{words} ({default})\n    {row['meaning']}")
     return {"settings": rows}

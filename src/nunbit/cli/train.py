@@ -1,16 +1,15 @@
 """Commands that train: `nunbit train` and `nunbit resume`."""
 
 import shlex
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from nunbit.cli.app import CALLED_AT, DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, left_of, say
 from nunbit.errors import MissingInputError, UsageError
 from nunbit.language import mark, tr
-from nunbit.values import Setting, parse_budget
+from nunbit.values import Setting
 
 TRAIN = mark("""Examples:
   nunbit train                        digits, in seconds
@@ -122,12 +121,6 @@ def result_lines(result: dict[str, Any]) -> list[str]:
         tr("report: {path}", path=run_dir / "report.html"),
         tr("next:   nunbit predict {run_dir} IMAGE...", run_dir=shlex.quote(str(run_dir))),
     ]
-
-
-def left_of(budget: str) -> str:
-    """Return what is left of a budget after the imports of this command."""
-    now = time.perf_counter()
-    return f"{max(1.0, parse_budget(budget) - (now - CALLED_AT.get(now)))}s"
 
 
 def _views_line(views: dict[str, Any]) -> str:

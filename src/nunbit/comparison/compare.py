@@ -150,9 +150,9 @@ def _train(
     if not runs:
         return
     # Where train.max_steps ends a training, its pictures, not yet read, decide the epochs.
-    is_told = not any(run.config.train.max_steps for run in runs)
+    are_known = not any(run.config.train.max_steps for run in runs)
     epochs = sum(run.config.train.epochs for run in runs)
-    length = tr("{epochs:,} epochs, ", epochs=epochs) if is_told else ""
+    length = tr("{epochs:,} epochs, ", epochs=epochs) if are_known else ""
     display.say(
         tr(
             "{count} trainings, {length}{jobs} at once, in {folder}",
@@ -162,12 +162,12 @@ def _train(
             folder=folder,
         )
     )
-    bar = (epochs, tr("epochs")) if is_told else (len(runs), tr("trainings"))
+    bar = (epochs, tr("epochs")) if are_known else (len(runs), tr("trainings"))
     finished: list[PlannedRun] = []
     training = closing(train_all(runs, jobs, folder / LOG_FILE, stop))
     with display.bar(*bar) as show, training as progress:
         for run in progress:
-            show(sum(_epochs_done(run) for run in runs) if is_told else len(finished))
+            show(sum(_epochs_done(run) for run in runs) if are_known else len(finished))
             if run is not None:
                 finished.append(run)
                 accuracy = read_result(run.run_dir)["test"]["accuracy"]

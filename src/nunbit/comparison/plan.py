@@ -143,8 +143,8 @@ def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
 
 def _default_folder(names: Sequence[str], variants: Mapping[str, RunConfig]) -> Path:
     # Of what differs from the defaults alone, so that a new setting gives no old folder a new name.
-    told = {label: config.told() for label, config in sorted(variants.items())}
-    text = json.dumps(told, sort_keys=True)
+    chosen = {label: config.unlike(RunConfig()) for label, config in variants.items()}
+    text = json.dumps(chosen, sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
     first = _slug(names[0]) if len(names) == 1 else f"{_slug(names[0])}-and-{len(names) - 1}-more"
     return RUNS / f"compare-{first[:40]}-{digest}"

@@ -2,12 +2,10 @@
 
 import json
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nunbit.data.folder import SPLIT_NAMES
+from nunbit.data.joined import Joined
 from nunbit.data.pictures import MAX_CLASSES, Pictures, Source
 from nunbit.errors import DataError, UsageError
 
@@ -120,7 +119,7 @@ def _label_column(schema: Any) -> str:
     )
 
 
-class _Blobs(Sequence[bytes]):
+class _Blobs(Joined[bytes]):
     """The bytes of the pictures in some files, of which a few row groups are in memory at a time.
 
     All of them, beside the pixels that they become, would be the larger part of the memory.
@@ -129,21 +128,15 @@ class _Blobs(Sequence[bytes]):
     def __init__(self, files: list[_File]) -> None:
         groups = [(file, group) for file in files for group in range(file.parquet.num_row_groups)]
         sizes = (file.parquet.metadata.row_group(group).num_rows for file, group in groups)
-        self._groups, self._ends = groups, list(accumulate(sizes))
+        super().__init__(sizes)
+        self._groups = groups
         self._lock = Lock()  # a parquet file has one position, and pictures are read by threads
         self._held = lru_cache(GROUPS_HELD)(self._read)
 
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        at = range(len(self))[i]
-        number = bisect_right(self._ends, at)
+    def _item(self, part: int, at: int) -> bytes:
         with self._lock:
-            group = self._held(number)
-        return group[at - self._ends[number]].as_py() or b""
+            group = self._held(part)
+        return group[at].as_py() or b""
 
     def _read(self, number: int) -> Any:
         """Return the bytes of one row group as an Arrow array."""

@@ -2,11 +2,9 @@
 
 import io
 import os
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from nunbit.data.decode import FORMATS, ORIENTATION, PILLOW_ERRORS, quiet_pillow
+from nunbit.data.joined import Joined
 from nunbit.data.pictures import Item, Pictures, Pixels, Source, Track
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
@@ -104,8 +103,7 @@ def examine(source: Source, threads: int, track: Track) -> Examination:
         threads: for decoding.
         track: shows progress, (items, total, label) -> items.
     """
-    parts: list[Any] = [part.items for part in source.parts.values()]
-    items = _Joined(parts)
+    items = _Items(source)
     names = [name for part in source.parts.values() for name in part.names]
     labels = np.concatenate([part.labels for part in source.parts.values()])
     with quiet_pillow():
@@ -183,21 +181,15 @@ def _jpeg_quality(image: Image.Image) -> int:
     return round(50 * 100 / percent if percent > 100 else (200 - percent) / 2)
 
 
-class _Joined(Sequence[Item]):
-    """The items of several parts as one row; those of parquet are read as they are asked for."""
+class _Items(Joined[Item]):
+    """The items of all parts of a source; those of parquet are read as they are asked for."""
 
-    def __init__(self, parts: Sequence[Sequence[Item]]) -> None:
-        self._parts, self._ends = parts, list(accumulate(map(len, parts)))
+    def __init__(self, source: Source) -> None:
+        self._parts: list[Any] = [pictures.items for pictures in source.parts.values()]
+        super().__init__(map(len, self._parts))
 
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        at = range(len(self))[i]
-        part = bisect_right(self._ends, at)
-        return self._parts[part][at - self._ends[part]]  # counted from its end
+    def _item(self, part: int, at: int) -> Item:
+        return self._parts[part][at]  # type: ignore[no-any-return]  # lists and arrays of items
 
 
 def _together(

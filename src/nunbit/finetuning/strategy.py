@@ -28,7 +28,7 @@ from nunbit.language import tr
 from nunbit.recipes.speed import UPRIGHT
 from nunbit.runtime import choose_runtime
 from nunbit.start import load_weights, preprocess_of
-from nunbit.training.norms import PICTURES
+from nunbit.training.norms import PRECISE_PICTURES
 from nunbit.training.tempo import update_seconds
 from nunbit.values import Setting
 
@@ -180,7 +180,7 @@ def _epoch_seconds(config: RunConfig, source: Source, probe: Probe) -> float:
     loader = TrainLoader(black, preprocess, _full(config, 1), runtime.device)
     trained = _trained_count(config, source)
     measured = count_of(source) - trained  # more than validation, which comes after each epoch
-    measured += min(PICTURES, trained) if config.train.precise_bn else 0
+    measured += min(PRECISE_PICTURES, trained) if config.train.precise_bn else 0
     return trained * update_seconds(model, loader, runtime) + measured * probe.forward_seconds
 
 

@@ -26,7 +26,7 @@ class Network(nn.Module):
         self.num_classes, self.num_features = num_classes, num_features
 
     @property
-    def is_prepared(self) -> bool:
+    def needs_preparing(self) -> bool:
         """Whether the network looks at pictures before its training; most do not."""
         return type(self).prepare is not Network.prepare
 

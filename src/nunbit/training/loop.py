@@ -16,7 +16,7 @@ from nunbit.data.pictures import ImageSet
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure_briefly
 from nunbit.runtime import Runtime, limited_threads
-from nunbit.training.norms import PICTURES, measure_norms
+from nunbit.training.norms import PRECISE_PICTURES, measure_norms
 from nunbit.training.schedule import lr_at
 from nunbit.training.state import Best, TrainState, copy_weights, start_epoch
 from nunbit.training.step import Plan, require_finite_epoch, train_step
@@ -118,7 +118,7 @@ def fit(
 def _shown_anew(loader: TrainLoader, epoch: int) -> Iterator[Batch]:
     """Yield the first batches of an epoch again, in the size in which pictures are classified."""
     full = replace(loader, config=loader.config.override({"data.small_size": 0}))
-    count = math.ceil(PICTURES * loader.steps_per_epoch / len(loader.pictures))
+    count = math.ceil(PRECISE_PICTURES * loader.steps_per_epoch / len(loader.pictures))
     return islice(full.batches(epoch), count)
 
 

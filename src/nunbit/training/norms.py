@@ -14,7 +14,7 @@ from nunbit.models.freeze import NORMS
 from nunbit.models.mode import eval_mode
 from nunbit.runtime import Runtime
 
-PICTURES = 5_000  # 640 to 10,000 gave `birds/resdeep` 82.4 to 81.9 % (docs/log.md)
+PRECISE_PICTURES = 5_000  # 640 to 10,000 gave `birds/resdeep` 82.4 to 81.9 % (docs/log.md)
 
 
 def measure_norms(
