@@ -25,7 +25,7 @@ from nunbit.data.decode import DECODE_VERSION
 from nunbit.data.pictures import Item, Loaded, Pictures, as_image
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Rows, batches
+from nunbit.data.rows import BATCH_BYTES, Rows, batches, gathered
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, UnreadableError, open_dataset
 from nunbit.data.stats import digests, mean_and_std
@@ -613,3 +613,22 @@ def test_rows_are_indexed_as_a_tensor_is() -> None:
     torch.testing.assert_close(
         torch.tensor(std, dtype=torch.float64), pixels_N3.std(0, correction=0)
     )
+
+
+def test_what_is_found_batch_after_batch_becomes_one_tensor_of_each_kind() -> None:
+    """Of its own type, and to compute gradients with, also if the batches were only looked at."""
+    found = torch.randint(0, 9, (11,)), torch.rand(11, 3, requires_grad=True)
+    with torch.inference_mode():
+        kinds = gathered(11, ([x[i : i + 4] for x in found] for i in range(0, 11, 4)))
+    assert [x.dtype for x in kinds] == [torch.int64, torch.float32]
+    assert all(map(torch.equal, kinds, found))
+    scale = torch.ones(3, requires_grad=True)
+    (kinds[1] * scale).sum().backward()
+    torch.testing.assert_close(scale.grad, kinds[1].sum(0))
+
+
+def test_batches_are_of_some_megabytes_where_nobody_says_how_many() -> None:
+    images = torch.zeros(3, 2048, 2048, 3, dtype=torch.uint8)
+    assert [len(batch) for batch in batches(images)] == [1, 1, 1]
+    small = torch.zeros(BATCH_BYTES // (64 * 64) + 1, 64, 64, 1, dtype=torch.uint8)
+    assert [len(batch) for batch in batches(small)] == [BATCH_BYTES // (64 * 64), 1]

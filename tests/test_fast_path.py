@@ -437,6 +437,35 @@ with limited_threads(1):
     assert max(faults[4:]) < pages / 20, faults  # the first ones find holes that are too small
 
 
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's figures")
+def test_measuring_many_batches_takes_no_more_memory_than_a_few() -> None:
+    """Their rows, kept apart, left 35 to 74 gaps for pictures, all too small; a fresh process."""
+    code = """import ctypes, random, torch
+from nunbit.data.preprocess import Preprocess
+from nunbit.evaluation import collect_logits
+from nunbit.models.registry import build_model
+from nunbit.runtime import Runtime, limited_threads
+
+class Heap(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in ("bytes", *"abcdefghi")]
+
+heap_now = ctypes.CDLL(None).mallinfo2
+heap_now.restype = Heap
+model = build_model("net", num_classes=10, in_channels=3, image_size=(16, 16), args={"width": 4})
+as_it_is = dict(height=16, width=16, channels=3, resize="crop", mean=(0,) * 3, std=(1,) * 3)
+given = Preprocess(**as_it_is), Runtime(torch.device("cpu"), "fp32", 1), 256
+images = torch.zeros(100 * 256, 16, 16, 3, dtype=torch.uint8)
+before = heap_now().bytes
+for _ in range(5):
+    with limited_threads(1):
+        collect_logits(model, images, *given)
+    gaps = [torch.empty(random.randrange(700_000)) for _ in range(4)][::2]
+print(heap_now().bytes - before)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    batches = int(done.stdout) / (256 * 16 * 16 * 3 * 4)
+    assert batches < 30, f"the heap grew by {batches:.0f} batches of 500"
+
+
 @pytest.mark.parametrize(("precision", "answer"), [("auto", False), ("fp32", True)])
 def test_nothing_is_timed_where_nothing_is_to_choose(
     precision: str, answer: bool, quick: RunConfig, monkeypatch: pytest.MonkeyPatch

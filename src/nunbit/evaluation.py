@@ -1,5 +1,6 @@
 """Logits of every picture, once, in eval mode: what all measuring starts from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Images, batches
+from nunbit.data.rows import Images, batches, gathered
 from nunbit.errors import DivergedError
 from nunbit.models.mode import eval_mode
 from nunbit.models.stages import watched
@@ -54,31 +55,39 @@ def collect_logits(
     Raises:
         DivergedError: outputs that are not finite, which argmax would call class 0.
     """
-    parts = []
+
+    def mean_over_views(x: Tensor) -> Tensor:
+        return torch.stack([model(view).float() for view in _views(x, views)]).mean(0)
+
     with eval_mode(model), torch.inference_mode(), runtime.autocast():
-        for batch in batches(images, batch_size):
-            x = preprocess.normalize(batch.to(runtime.device))
-            seen = [model(view).float() for view in _views(x, views)]
-            parts.append(torch.stack(seen).mean(0).cpu())
-    return _finite(torch.cat(parts))
+        inputs = _inputs(images, preprocess, runtime, batch_size)
+        (logits,) = gathered(len(images), ([mean_over_views(x)] for x in inputs))
+    return _finite(logits)
 
 
 def collect_outputs(
     model: nn.Module, images: Images, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> Outputs:
     """Return logits of one view with what the stages saw; otherwise as `collect_logits`."""
-    logits, stages = [], []
     with (
         eval_mode(model),
         torch.inference_mode(),
         runtime.autocast(),
         watched(model) as sight,
     ):
-        for batch in batches(images, batch_size):
-            x = preprocess.normalize(batch.to(runtime.device))
-            logits.append(model(x).float().cpu())
-            stages.append([stage.float().cpu() for stage in sight.stages()])
-    return Outputs(_finite(torch.cat(logits)), tuple(map(torch.cat, zip(*stages, strict=True))))
+        inputs = _inputs(images, preprocess, runtime, batch_size)
+        # A generator is asked for one batch at a time, so that the sight is that batch's.
+        found = ([model(x).float(), *(seen.float() for seen in sight.stages())] for x in inputs)
+        logits, *stages = gathered(len(images), found)
+    return Outputs(_finite(logits), tuple(stages))
+
+
+def _inputs(
+    images: Images, preprocess: Preprocess, runtime: Runtime, batch_size: int
+) -> Iterator[Tensor]:
+    """Yield float x (B, C, H, W), batch after batch, on the device."""
+    for batch in batches(images, batch_size):
+        yield preprocess.normalize(batch.to(runtime.device))
 
 
 def _finite(logits_NK: Tensor) -> Tensor:

@@ -4,11 +4,14 @@ A split of a set is a list of positions. Copying it would hold every picture twi
 the whole file of a set that is mapped because it does not fit into memory.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+BATCH_BYTES = 16 << 20  # of pictures taken out of a set at once, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,37 @@ def choose(images: Images, indices: Tensor) -> Rows:
     return Rows(images, indices)
 
 
-def batches(images: Images, size: int) -> Iterator[Tensor]:
-    """Yield `size` rows after the other, as `Tensor.split` does; never two batches at once."""
+def batches(images: Images, size: int | None = None) -> Iterator[Tensor]:
+    """Yield `size` rows after the other, as `Tensor.split` does; never two batches at once.
+
+    Args:
+        images: not empty, or else one batch is.
+        size: rows in a batch; None takes some `BATCH_BYTES` of them.
+    """
+    size = size or max(1, BATCH_BYTES // math.prod(images.shape[1:]))
     for start in range(0, max(1, len(images)), size):
         yield images[start : start + size]
+
+
+def gathered(count: int, found: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Return what was found batch after batch as one tensor (count, ...) for each kind of row.
+
+    They are made once and written into. Rows of a batch that lived on by themselves would lie
+    between pictures of batches that are gone, and glibc before 2.38 fits no aligned block into a
+    gap of just its size: memory could grow by a batch of pictures with every batch (docs/log.md).
+
+    Args:
+        count: rows in all batches together.
+        found: at least one batch: (B, ...) of each kind, the same kinds in all of them.
+    """
+    tables: tuple[Tensor, ...] = ()
+    start = 0
+    for kinds in found:
+        if not tables:
+            with torch.inference_mode(False):  # the caller may compute with them in any mode
+                tables = tuple(x.new_empty(count, *x.shape[1:], device="cpu") for x in kinds)
+        end = start + len(kinds[0])
+        for table, rows in zip(tables, kinds, strict=True):
+            table[start:end] = rows
+        start = end
+    return tables

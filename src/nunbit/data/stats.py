@@ -1,7 +1,6 @@
 """Facts measured on pictures: per-channel mean and standard deviation, and digests."""
 
 import hashlib
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from nunbit.data.rows import Images, batches
 
 DIGEST_BYTES = 8  # of a picture's digest
-BATCH_BYTES = 16 << 20  # of pictures taken out of a set at once; bincount makes eight times that
 
 
 def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -23,7 +21,7 @@ def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
         images: uint8 (N, H, W, C).
     """
     counts_CL = torch.zeros(images.shape[-1], 256, dtype=torch.float64)
-    for batch in batches(images, _batch_size(images)):
+    for batch in batches(images):  # bincount makes eight times as many bytes
         for channel, counts in enumerate(counts_CL):
             counts += torch.bincount(batch[..., channel].flatten(), minlength=256)
     levels = torch.arange(256, dtype=torch.float64) / 255
@@ -43,8 +41,9 @@ def digests(images: Images) -> list[str]:
     Args:
         images: uint8 (N, H, W, C).
     """
-    found = batches(images, _batch_size(images))
-    return [digest for batch in found for digest in digests_of(batch.contiguous().numpy())]
+    return [
+        digest for batch in batches(images) for digest in digests_of(batch.contiguous().numpy())
+    ]
 
 
 def digests_of(rows: np.ndarray[Any, np.dtype[np.uint8]]) -> list[str]:
@@ -56,7 +55,3 @@ def digests_of(rows: np.ndarray[Any, np.dtype[np.uint8]]) -> list[str]:
         hashed.update(row.data)
         found.append(hashed.hexdigest())
     return found
-
-
-def _batch_size(images: Images) -> int:
-    return max(1, BATCH_BYTES // math.prod(images.shape[1:]))

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from nunbit.bundle import Classifier
 from nunbit.conclusion import measured_train
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
-from nunbit.data.rows import batches
+from nunbit.data.rows import batches, gathered
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError
@@ -166,10 +165,8 @@ def _logits(
     """
     count = -(-len(pictures) // batch_size)
     split = batches(pictures.images, batch_size)
-    found = [
-        classifier.outputs(batch, batch_size)
-        for batch in display.track(split, count, tr("classifying pictures"))
-    ]
-    logits = torch.cat([outputs.logits for outputs, _ in found])
-    verdicts = [verdict for _, verdict in found if verdict is not None]
-    return logits, torch.cat(verdicts) if verdicts else None
+    tracked = display.track(split, count, tr("classifying pictures"))
+    said = (classifier.outputs(batch, batch_size) for batch in tracked)
+    found = ([x.logits] if verdict is None else [x.logits, verdict] for x, verdict in said)
+    logits, *verdicts = gathered(len(pictures), found)
+    return logits, verdicts[0] if verdicts else None
