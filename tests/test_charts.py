@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fake_runs import fake_comparison
 from nunbit.data.pictures import ImageSet
@@ -67,8 +68,28 @@ def test_bars_of_the_figure_begin_where_those_of_the_page_do(tmp_path: Path) -> 
 
 def test_a_curve_of_one_epoch_is_seen() -> None:
     epoch = EpochResult(1, 10, 0.1, 1.0, 0.5, 0.9, 0.6, 100, 2.0, 100.0)
-    drawn = [line for axes in figures.curves([epoch], 0).axes for line in axes.lines]
-    assert [line.get_marker() for line in drawn] == ["o"] * 4
+    both = figures.curves([epoch], 0).axes
+    assert [line.get_marker() for axes in both for line in axes.lines] == ["o"] * 4
+    for axes in both:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1], "of epoch 0.95?"
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0, 1e5])
+def test_no_label_of_the_curves_is_cut_off(scale: float) -> None:
+    """Their places are fixed, as a layout that looks for room takes twice as long."""
+    epochs = [
+        EpochResult(i, i, 0.1, scale / i, 0.99995 + 3e-6 * i, scale / i, 0.99991, 100, 2.0, 100.0)
+        for i in range(1, 9)
+    ]
+    figure = figures.curves(epochs, 3)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    drawn = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    width, height = figure.bbox.width, figure.bbox.height
+    for box in drawn:
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
+    assert drawn[0].x1 <= drawn[1].x0, "the labels of one lie over the other"
 
 
 def test_the_sheet_of_mistakes_has_the_order_of_the_page() -> None:
