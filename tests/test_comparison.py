@@ -390,6 +390,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     )
 
 
+@pytest.mark.slow
 def test_a_comparison_writes_everything_it_names(comparison: Comparison) -> None:
     result = json.loads((comparison.folder / "comparison.json").read_text())
     assert [line["recipe"] for line in result["table"]] == [SMALL, WIDE]
@@ -402,6 +403,7 @@ def test_a_comparison_writes_everything_it_names(comparison: Comparison) -> None
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_one_recipe_shows_what_a_seed_is_worth(comparison: Comparison, tmp_path: Path) -> None:
     shutil.copytree(comparison.folder, tmp_path / "c")  # where both seeds are trained already
     alone = nunbit.compare(
@@ -418,6 +420,7 @@ def test_one_recipe_shows_what_a_seed_is_worth(comparison: Comparison, tmp_path:
     assert "Every pair" not in page
 
 
+@pytest.mark.slow
 def test_the_table_is_counted_from_the_runs(comparison: Comparison) -> None:
     for line in comparison.rows:
         folders = sorted(comparison.folder.glob("*/seed-*"))
@@ -429,6 +432,7 @@ def test_the_table_is_counted_from_the_runs(comparison: Comparison) -> None:
             assert np.mean([a == b for a, b in said]) == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_comparison_is_the_run_that_train_gives(
     comparison: Comparison, tmp_path: Path
 ) -> None:
@@ -445,6 +449,7 @@ def comparison_folder(comparison: Comparison, label: str) -> str:
     return next(run.run_dir.parent.name for run in runs if run.label == label)
 
 
+@pytest.mark.slow
 def test_the_same_call_again_trains_nothing_and_more_seeds_train_the_rest(
     comparison: Comparison,
 ) -> None:
@@ -525,6 +530,7 @@ def test_no_more_trainings_at_once_than_there_are(tmp_path: Path) -> None:
     assert found.jobs == 2
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_a_run_is_named(comparison: Comparison, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(comparison.folder, tmp_path / "copied"))
     run = next(folder.rglob("metrics.jsonl")).parent
