@@ -43,12 +43,8 @@ $(VENV)/.dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.run-ready
 
-$(VENV)/.bench-ready: pyproject.toml | $(VENV)/.dev-ready
-	$(BIN)/python -m pip install --quiet --editable ".[dev,bench]"
-	touch $@ $(VENV)/.dev-ready $(VENV)/.run-ready
-
 # Over an hour, alone on the machine, with NUNBIT_DATA; the peers need `make peers` first.
-bench: $(VENV)/.bench-ready
+bench: $(VENV)/.dev-ready
 	@$(BIN)/python benchmarks/engine.py
 	@if test -x $(PEERS)/bin/python; then $(BIN)/python benchmarks/peers; \
 	else echo "left out: other libraries (make peers)"; fi

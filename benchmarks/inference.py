@@ -60,7 +60,7 @@ def main() -> None:
                 f"| {name} | {batch} | {rates['eager']:,.0f} | {' | '.join(factors)} |", flush=True
             )
     if not HAS_ONNX:
-        print("\nleft out: ONNX Runtime (pip install 'nunbit[bench]')")
+        print("\nleft out: ONNX Runtime (pip install 'nunbit[onnx]')")
 
 
 def ways(model: nn.Module, batch: int) -> dict[str, Way]:

@@ -22,6 +22,7 @@ COMMANDS = (
     "predict",
     "evaluate",
     "explain",
+    "export",
     "import",
     "lr-find",
     "models",
@@ -53,6 +54,16 @@ def test_help_has_an_example_and_imports_no_torch(command: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "nunbit train" in done.stdout if not command else f"nunbit {command}" in done.stdout
+
+
+def test_help_breaks_lines_where_the_terminal_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not where the source does too, which left half lines."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["predict", "--help"]) == 0
+    line = "named, the others are classified all the same, and the exit code is 65.\n"
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -30,13 +30,18 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def fitted(flowers: Path, folder: Path) -> nunbit.Finished:
+    """A last layer for the flowers, that may decline."""
+    return nunbit.finetune(
+        flowers, strategy="head", budget="1h", run_dir=folder / "run", quiet=True, data__size=128,
+        data__val_fraction=0.3,
+    )  # fmt: skip
+
+
 def test_digits_and_photographs_of_other_things_are_foreign(
     flowers: Path, real_data: Path, tmp_path: Path
 ) -> None:
-    run = nunbit.finetune(
-        flowers, strategy="head", budget="1h", run_dir=tmp_path / "run", quiet=True, data__size=128,
-        data__val_fraction=0.3,
-    )  # fmt: skip
+    run = fitted(flowers, tmp_path)
     decision, answers = run.classifier.decision, run.test.answers
     assert decision is not None
     assert answers is not None
@@ -49,3 +54,22 @@ def test_digits_and_photographs_of_other_things_are_foreign(
         shown = [part.items[i] for i in np.linspace(0, len(part) - 1, SHOWN).astype(int)]
         verdicts = [said.verdict for said in clf.predict(shown)]
         assert verdicts.count("foreign") >= least * SHOWN, name
+
+
+def test_a_file_for_other_programs_says_the_same_of_photographs(
+    flowers: Path, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run = fitted(flowers, tmp_path)
+    made = nunbit.export(run.run_dir)
+    images = run.dataset.test.images[:]
+    outputs, verdicts = made.classifier.outputs(images)  # the file's float32, where nunbit has bf16
+    session = onnxruntime.InferenceSession(made.path, providers=["CPUExecutionProvider"])
+    probabilities, declined = session.run(None, {"images": images.numpy()})
+    assert np.abs(probabilities - outputs.logits.softmax(1).numpy()).max() < 1e-4
+    assert (probabilities.argmax(1) == outputs.logits.argmax(1).numpy()).all()
+    assert verdicts is not None
+    assert (declined == verdicts.numpy()).all()
+    assert len(set(declined.tolist())) > 1
+    accuracy = (probabilities.argmax(1) == run.dataset.test.labels.numpy()).mean()
+    assert abs(accuracy - run.test.accuracy) < 0.03  # of some 120: three that bf16 rounds otherwise

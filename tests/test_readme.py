@@ -123,6 +123,7 @@ def test_answers_have_the_keys_that_the_page_for_programs_names(
         "explain net": answer("explain", "net"),
         "lr-find": answer("lr-find", "--steps", "20", "--train.threads", "1"),
         "report": answer("report", trained["run_dir"]),
+        "export": answer("export", trained["run_dir"]),
     }
     for command, found in said.items():
         assert set(found) == keys_of(command), command

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from nunbit.explaining.explanation import Explanation
+    from nunbit.exporting import Exported, export
     from nunbit.finished import Finished
     from nunbit.lrfind import LrSearch
     from nunbit.metrics import Metrics
@@ -65,6 +66,7 @@ _PUBLIC = {
     "resume": "nunbit.api",
     "report": "nunbit.api",
     "import_weights": "nunbit.networks",
+    "export": "nunbit.exporting",
     "Classifier": "nunbit.bundle",
     "Prediction": "nunbit.prediction",
     "RunConfig": "nunbit.config",
@@ -72,6 +74,7 @@ _PUBLIC = {
     "Comparison": "nunbit.comparison.compare",
     "Diagnosis": "nunbit.diagnosis.doctor",
     "Explanation": "nunbit.explaining.explanation",
+    "Exported": "nunbit.exporting",
     "Finished": "nunbit.finished",
     "LrSearch": "nunbit.lrfind",
     "Metrics": "nunbit.metrics",
@@ -100,6 +103,7 @@ __all__ = [
     "Diagnosis",
     "DivergedError",
     "Explanation",
+    "Exported",
     "Finished",
     "LockedError",
     "LrSearch",
@@ -116,6 +120,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "explain",
+    "export",
     "finetune",
     "freeze",
     "get_recipe",

@@ -89,6 +89,20 @@ def csv_line(row: Sequence[str]) -> str:
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
+def require_new_file(output: Path) -> None:
+    """Refuse, before any work, what could not be written or would be written over.
+
+    Raises:
+        CannotCreateError: the file is there already, or its folder is not.
+    """
+    if output.exists():
+        raise CannotCreateError("{output} exists already; choose another --output", output=output)
+    if not output.parent.is_dir():
+        raise CannotCreateError(
+            "{folder} is no folder; create it, or choose another --output", folder=output.parent
+        )
+
+
 def create_folder(path: Path) -> None:
     """Create a folder with its parents, if it is not there.
 

@@ -7,6 +7,7 @@ from nunbit.cli import (  # noqa: F401  # they register their commands
     compare,
     doctor,
     explain,
+    export,
     finetune,
     lists,
     lr_find,

@@ -45,7 +45,11 @@ def command(name: str | None = None, *, examples: str) -> Callable[[Command], Co
     """
 
     def register(function: Command) -> Command:
-        function.__doc__ = tr(inspect.cleandoc(function.__doc__ or ""))
+        text = tr(inspect.cleandoc(function.__doc__ or ""))
+        said, args, options = text.partition("\n\nArgs:")
+        # The help breaks lines where the terminal ends, and not where the source does.
+        paragraphs = [" ".join(paragraph.split()) for paragraph in said.split("\n\n")]
+        function.__doc__ = "\n\n".join(paragraphs) + args + options
         app.command(function, name=name, help_epilogue=tr(examples))
         return function
 

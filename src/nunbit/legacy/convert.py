@@ -18,13 +18,14 @@ from nunbit.bundle import Classifier
 from nunbit.config import ModelConfig, TrainConfig
 from nunbit.data.pictures import printable, require_class_names, require_text
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import CannotCreateError, DataError, UsageError, first_of
+from nunbit.errors import DataError, UsageError, first_of
 from nunbit.language import tr
 from nunbit.legacy.archive import RefusedError, check_archive, snapshot
 from nunbit.models.matching import Shapes, load_exactly, misfits, shapes_of
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
 from nunbit.runtime import choose_runtime, versions
+from nunbit.storage import require_new_file
 
 TIMEOUT_SECONDS = 300
 OLDEST_TORCH = (2, 10)  # before it the restricted reader corrupted memory (CVE-2026-24747)
@@ -64,12 +65,11 @@ def convert(
         DataError: not a plain state dict, not this network's, or weights that are not finite.
         UsageError: an unknown network or option, wrong class names, a torch that is too old, or an
             output whose name is no text.
-        CannotCreateError: the output is there already.
+        CannotCreateError: the output is there already, or its folder is not.
     """
     require_class_names(class_names or ("any",), UsageError)
     require_text(output)
-    if output.exists():
-        raise CannotCreateError("{output} exists already; choose another --output", output=output)
+    require_new_file(output)
     with tempfile.TemporaryDirectory(prefix="nunbit-import-") as name:
         folder = Path(name)
         sha256 = snapshot(weights, folder / "source")
