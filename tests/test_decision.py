@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.special import bdtr
 from torch import Tensor, nn
 
 import nunbit
@@ -64,6 +65,18 @@ def test_no_promise_is_made_without_enough_pictures() -> None:
     more = torch.zeros(149, dtype=torch.bool)
     assert promised_probability(torch.linspace(0.9, 1, 149), more, 0.02) == pytest.approx(0.9)
     assert promised_probability(torch.ones(149), ~more, 0.02) is None
+
+
+def test_a_promise_counts_all_that_are_as_sure() -> None:
+    """Equal probabilities are common in bf16; a label is given from one of them on."""
+    sure, is_wrong = torch.full((200,), 0.9), torch.zeros(200, dtype=torch.bool)
+    is_wrong[::10] = True
+    for order in (torch.arange(200), is_wrong.int().argsort()):  # the mistakes last
+        assert promised_probability(sure, is_wrong[order], 0.05) is None
+        assert promised_probability(sure, is_wrong[order], 0.2) == pytest.approx(0.9)
+    surer = torch.cat([torch.full((100,), 0.99), sure])  # whatever is less sure
+    wrong = torch.cat([torch.zeros(100, dtype=torch.bool), is_wrong])
+    assert promised_probability(surer, wrong, 0.05) == pytest.approx(0.99)
 
 
 def test_the_promise_is_kept_in_19_of_20_draws() -> None:
@@ -190,11 +203,11 @@ def test_a_decision_of_hard_pictures_declines_more() -> None:
     logits, labels = drawn(600, 3)
     stages = tuple(views(600, 4))
     strict, loose = (
-        fit_decision(views(500, 0), Outputs(logits, stages), labels, e) for e in (0.05, 0.3)
+        fit_decision(views(500, 0), Outputs(logits, stages), labels, e, 1.0) for e in (0.05, 0.3)
     )
     assert strict.is_promised
     assert strict.least_probability > loose.least_probability
-    tiny = fit_decision(views(500, 0), Outputs(logits[:30], views(30, 4)), labels[:30], 0.02)
+    tiny = fit_decision(views(500, 0), Outputs(logits[:30], views(30, 4)), labels[:30], 0.02, 1.0)
     assert not tiny.is_promised
     assert tiny.least_probability == 0.98
 
@@ -277,6 +290,25 @@ def test_a_training_declines_if_asked(
     assert "noise.png: not one of your classes" in "".join(capsys.readouterr())
     assert main(["evaluate", str(declining)]) == 0
     assert f"answered {told['coverage']:.1%} of {told['n']}" in "".join(capsys.readouterr())
+
+
+def test_the_decision_is_made_of_what_the_stored_weights_say(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    """Of weights before the cooling bf16 rounds otherwise: the border was none of their values."""
+    config = quick.override({"train.precision": "bf16", "eval.max_error": 0.2, "train.epochs": 8})
+    run = nunbit.train(config, run_dir=tmp_path / "run", quiet=True)
+    assert run.classifier.decision is not None
+    assert run.dataset.val is not None
+    decision, val = run.classifier.decision, run.dataset.val
+    assert decision.is_promised
+    outputs, verdicts = run.classifier.outputs(val.images[:])
+    probabilities, predicted = outputs.logits.softmax(1).max(1)
+    assert decision.least_probability in probabilities.tolist()
+    assert verdicts is not None
+    given = verdicts == ANSWERED
+    wrong = int((predicted != val.labels)[given].sum())
+    assert bdtr(wrong, int(given.sum()), 0.2) <= 0.05
 
 
 def test_without_being_asked_everything_is_answered(quick: RunConfig, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
 from nunbit.data.splits import Dataset
-from nunbit.decision import Decision, fit_decision
+from nunbit.decision import Decision, fit_decision, fit_temperature
 from nunbit.evaluation import Outputs, collect_logits, collect_outputs
 from nunbit.language import tr
 from nunbit.metrics import Answers, Metrics, measure
@@ -66,11 +66,13 @@ def conclude(
         train, decision = outputs("train"), None
         if config.eval.max_error:
             assert dataset.val is not None  # `read_dataset` asks for it
-            val, labels = outputs("val"), dataset.val.labels
-            decision = fit_decision(train.stages, val, labels, config.eval.max_error)
-            cool_head(model, decision.temperature)
-            train = train.cooled(decision.temperature)
-        test = outputs("test")  # after the cooling: bf16 rounds other weights, and these ship
+            labels, most = dataset.val.labels, config.eval.max_error
+            temperature = fit_temperature(outputs("val").logits, labels)
+            cool_head(model, temperature)
+            # What follows is measured after the cooling: bf16 rounds other weights, and these ship.
+            decision = fit_decision(train.stages, outputs("val"), labels, most, temperature)
+            train = train.cooled(temperature)
+        test = outputs("test")
         verdicts = None if decision is None else decision.verdicts(test)
     check()
     names = dataset.class_names

@@ -65,20 +65,25 @@ class Decision:
 
 
 def fit_decision(
-    train_stages: Sequence[Tensor], val: Outputs, val_labels_N: Tensor, max_error: float
+    train_stages: Sequence[Tensor],
+    val: Outputs,
+    val_labels_N: Tensor,
+    max_error: float,
+    temperature: float,
 ) -> Decision:
     """Return the decision of a finished network.
 
     Args:
         train_stages: what the stages see in the training pictures, (N, C) each.
-        val: of the validation pictures.
+        val: what the cooled network says of the validation pictures: bf16 rounds its weights
+            otherwise than those before, and the promise is for the probabilities that it gives.
         val_labels_N: their classes.
         max_error: share of the given labels that may be wrong, in (0, 1).
+        temperature: by which the network was cooled.
     """
     familiar = fit_familiar(train_stages, val.stages)
-    temperature = fit_temperature(val.logits, val_labels_N)
     near = familiar.distances(val.stages) <= familiar.limit
-    probability_N, predicted_N = val.cooled(temperature).logits.softmax(1).max(1)
+    probability_N, predicted_N = val.logits.softmax(1).max(1)
     promised = promised_probability(
         probability_N[near], (predicted_N != val_labels_N)[near], max_error
     )
@@ -122,16 +127,18 @@ def promised_probability(
     """
     from scipy.special import bdtr  # the binomial distribution function
 
-    order = probability_N.argsort(descending=True)
-    mistakes_N = is_wrong_N[order].cumsum(0)
+    surest_N = probability_N.sort(descending=True).values
     least = math.log(1 - CONFIDENCE) / math.log(1 - max_error)
     found = None
-    for count in (round(share * len(order)) for share in COVERAGES):
-        if count < least:
+    for place in (round(share * len(surest_N)) for share in COVERAGES):
+        if place < least:
             continue
-        if bdtr(int(mistakes_N[count - 1]), count, max_error) > 1 - CONFIDENCE:
+        border = surest_N[place - 1]
+        is_given_N = probability_N >= border  # more than `place`, where bf16 makes them equal
+        mistakes = int(is_wrong_N[is_given_N].sum())
+        if bdtr(mistakes, int(is_given_N.sum()), max_error) > 1 - CONFIDENCE:
             break
-        found = float(probability_N[order[count - 1]])
+        found = float(border)
     return found
 
 
