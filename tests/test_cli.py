@@ -1,5 +1,6 @@
 """The command line as a stranger uses it: exit codes, one line, help without torch."""
 
+import csv
 import json
 import os
 import shutil
@@ -175,6 +176,34 @@ def test_predict_names_what_it_cannot_read_and_goes_on(
     assert main(["predict", "r", "new"]) == 65
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["predict", "r", "new/a.png"]) == 0
+
+
+def test_predict_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
+    for name in ("a", "b, or c"):
+        noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "bad.png").write_bytes(b"")
+    capsys.readouterr()
+    words = ["predict", "r", "a.png", "bad.png", "b, or c.png", "--json"]
+    assert main([*words, "--output", "new.csv"]) == 65
+    (first, last), rows = json.loads(capsys.readouterr().out)["predictions"], []
+    with Path("new.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["picture", "predicted", "probability", "verdict", "answer"]
+    for said, row in ((first, rows[1]), (last, rows[3])):
+        wanted = [
+            said["path"],
+            said["label"],
+            f"{said['probability']:.4f}",
+            "label",
+            said["answer"],
+        ]
+        assert row == wanted
+    assert rows[2] == ["bad.png", "", "", "unreadable", "the file is empty"]
+    before = Path("new.csv").read_bytes()
+    assert main([*words, "--output", "new.csv"]) == 73
+    assert "new.csv exists already; choose another --output" in capsys.readouterr().err
+    assert Path("new.csv").read_bytes() == before
 
 
 @pytest.mark.slow

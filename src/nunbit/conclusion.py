@@ -66,14 +66,15 @@ def conclude(
         train, decision = outputs("train"), None
         if config.eval.max_error:
             assert dataset.val is not None  # `read_dataset` asks for it
-            labels, most = dataset.val.labels, config.eval.max_error
+            labels = dataset.val.labels
             temperature = fit_temperature(outputs("val").logits, labels)
             cool_head(model, temperature)
-            # What follows is measured after the cooling: bf16 rounds other weights, and these ship.
-            decision = fit_decision(train.stages, outputs("val"), labels, most, temperature)
             train = train.cooled(temperature)
+            # From here on the weights are those that ship: bf16 rounds others otherwise.
+            val, most = outputs("val"), config.eval.max_error
+            decision = fit_decision(train.stages, val, labels, most, temperature)
         test = outputs("test")
-        verdicts = None if decision is None else decision.verdicts(test)
+        verdicts = decision.verdicts(test) if decision else None
     check()
     names = dataset.class_names
     return Conclusion(

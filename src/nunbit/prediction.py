@@ -1,15 +1,20 @@
 """What a classifier says of one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from nunbit.data.pictures import Skipped
 from nunbit.language import tr
 from nunbit.metrics import ANSWERED, FOREIGN
+from nunbit.storage import csv_line
 
 VERDICTS = ("label", "unsure", "foreign")  # by the numbers of `nunbit.metrics`
+COLUMNS = ("picture", "predicted", "probability", "verdict", "answer")
 
 
 @dataclass(frozen=True)
@@ -65,3 +70,25 @@ def predicted(
         top = max(top, 2)  # the answer names two
         answer = tr("unsure: {classes}", classes=" | ".join(label for label, _ in ranked[:2]))
     return Prediction(name, *ranked[0], ranked[:top], VERDICTS[verdict], answer)
+
+
+@contextmanager
+def answers_table(path: Path | None) -> Iterator[Callable[[Prediction | Skipped], object]]:
+    """Give a function that writes what is said of a picture as a line of a new CSV file.
+
+    Args:
+        path: of a file that is not there; None writes nothing.
+    """
+    if path is None:
+        yield lambda _said: None
+        return
+    # Line by line, so that what is known stays if the rest is not waited for.
+    with path.open("x", encoding="utf-8", newline="", buffering=1) as table:
+        table.write(csv_line(COLUMNS))
+        yield lambda said: table.write(csv_line(_row(said)))
+
+
+def _row(said: Prediction | Skipped) -> tuple[str, ...]:
+    if isinstance(said, Skipped):
+        return said.name, "", "", "unreadable", said.reason
+    return said.path, said.label, f"{said.probability:.4f}", said.verdict, said.answer

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PREDICT = mark("""Examples:
   nunbit predict runs/digits-cnn photo.jpg
-  nunbit predict runs/photos-cnn holiday/ --json
+  nunbit predict runs/photos-cnn holiday/ --output holiday.csv
   cat photo.jpg | nunbit predict runs/photos-cnn -""")
 EVALUATE = mark("""Examples:
   nunbit evaluate runs/digits-cnn     its own held-out test split
@@ -33,6 +33,7 @@ def predict(
     /,
     *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
     top: int = 5,
+    file: Annotated[Path | None, Parameter(name="--output")] = None,
     output: Output = DEFAULT_OUTPUT,
 ) -> dict[str, Any]:
     """Classify pictures with a trained model.
@@ -44,6 +45,7 @@ def predict(
         run: A run folder or a model file.
         images: Picture files, folders of any size, or - for one picture on standard input.
         top: How many classes --json lists per picture; two at least where it is unsure.
+        file: A new .csv file with a line for each picture, written as they are classified.
         output: How to answer.
     """
     if not images:
@@ -51,24 +53,30 @@ def predict(
     from nunbit import api
     from nunbit.data.given import find_pictures
     from nunbit.data.pictures import Skipped
+    from nunbit.prediction import answers_table
     from nunbit.progress import Display
+    from nunbit.storage import require_new_file
 
+    if file is not None:
+        require_new_file(file)
     classifier = api.load(run)
     given = [sys.stdin.buffer.read() if image == "-" else image for image in images]
     found = find_pictures(given)
     # Where the lines go to a terminal, they are the progress.
     has_lines = not output.json and sys.stdout.isatty()
     display = Display(quiet=output.quiet or has_lines)
-    predictions, unreadable = [], []  # kept for JSON only: there may be millions
-    code = 0
-    for said in display.track(classifier.predict_each(found, top), len(found), tr("classifying")):
-        if isinstance(said, Skipped):
-            code = DataError.exit_code
-            complain(tr("{name} cannot be read: {error}", name=said.name, error=said.reason))
-            unreadable += [{"path": said.name, "reason": said.reason}] if output.json else []
-        else:
-            say(output, _line(said))
-            predictions += [said.to_dict()] if output.json else []
+    predictions, unreadable, code = [], [], 0  # kept for JSON only: there may be millions
+    answers = display.track(classifier.predict_each(found, top), len(found), tr("classifying"))
+    with answers_table(file) as write:
+        for said in answers:
+            write(said)
+            if isinstance(said, Skipped):
+                code = DataError.exit_code
+                complain(tr("{name} cannot be read: {error}", name=said.name, error=said.reason))
+                unreadable += [{"path": said.name, "reason": said.reason}] if output.json else []
+            else:
+                say(output, _line(said))
+                predictions += [said.to_dict()] if output.json else []
     return {"predictions": predictions, "unreadable": unreadable, "exit_code": code}
 
 
