@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +67,8 @@ def conclude(
         train, decision = outputs("train"), None
         if config.eval.max_error:
             assert dataset.val is not None  # `read_dataset` asks for it
-            labels = dataset.val.labels
-            temperature = fit_temperature(outputs("val").logits, labels)
-            cool_head(model, temperature)
-            train = train.cooled(temperature)
-            # From here on the weights are those that ship: bf16 rounds others otherwise.
-            val, most = outputs("val"), config.eval.max_error
-            decision = fit_decision(train.stages, val, labels, most, temperature)
+            val, labels = partial(outputs, "val"), dataset.val.labels
+            train, decision = _calibrated(model, train, val, labels, config.eval.max_error)
         test = outputs("test")
         verdicts = decision.verdicts(test) if decision else None
     check()
@@ -84,6 +80,23 @@ def conclude(
         test_logits=test.logits,
         decision=decision,
     )
+
+
+def _calibrated(
+    model: nn.Module,
+    train: Outputs,
+    val: Callable[[], Outputs],
+    val_labels_N: Tensor,
+    max_error: float,
+) -> tuple[Outputs, Decision]:
+    """Cool a network; return what it then says of the training pictures, and its decision.
+
+    Validation is measured twice: bf16 rounds the cooled weights otherwise, and these ship.
+    """
+    temperature = fit_temperature(val().logits, val_labels_N)
+    cool_head(model, temperature)
+    train = train.cooled(temperature)
+    return train, fit_decision(train.stages, val(), val_labels_N, max_error, temperature)
 
 
 def measured_train(pictures: ImageSet, config: RunConfig) -> ImageSet:
