@@ -3,7 +3,7 @@
     pip install onnxruntime pillow
     python examples/onnx_predict.py model.onnx photo.jpg another.png
 
-Pictures of 8 bits become the same pixels as in nunbit. Of one at a time memory holds no more.
+Pictures are read one at a time, and become the same pixels as in nunbit.
 """
 
 import json
@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 
 def main() -> None:
     """Print the answer for each picture that was named."""
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     file, *names = sys.argv[1:]
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     about = json.loads(session.get_modelmeta().custom_metadata_map["nunbit"])
@@ -23,14 +25,16 @@ def main() -> None:
     for name in names:
         images = pixels(name, about["preprocess"])[np.newaxis]
         probabilities, *declined = session.run(None, {"images": images})
-        first, second = probabilities[0].argsort()[:-3:-1]
         verdict = verdicts[declined[0][0]] if declined else "label"
-        answer = {
-            "label": classes[first],
-            "unsure": f"unsure: {classes[first]} | {classes[second]}",
+        best = (-probabilities[0]).argsort(kind="stable")[: 2 if verdict == "unsure" else 1]
+        answer = " | ".join(classes[i] for i in best)
+        sure = ", ".join(f"{probabilities[0][i]:.1%}" for i in best)
+        said = {
+            "label": f"{answer} ({sure})",
+            "unsure": f"unsure: {answer} ({sure})",
             "foreign": "not one of your classes",
-        }[verdict]
-        print(f"{name}: {answer} ({probabilities[0][first]:.1%})")
+        }
+        print(f"{name}: {said[verdict]}")
 
 
 def pixels(name: str, preprocess: dict) -> np.ndarray:
@@ -39,6 +43,8 @@ def pixels(name: str, preprocess: dict) -> np.ndarray:
     near = 2 * max(width, height, preprocess["resize_to"])
     image = Image.open(name)
     image.draft(None, (near, near))  # large JPEGs are decoded small, several times faster
+    if image.mode[0] in "IF" or image.mode == "CMYK":  # Pillow would cut 16 bits off at 255
+        sys.exit(f"{name}: pixels of {image.mode}, which `nunbit predict` can read")
     image = ImageOps.exif_transpose(image)
     if "A" in image.getbands() or "transparency" in image.info:  # on white
         white = Image.new("RGBA", image.size, "white")

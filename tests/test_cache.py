@@ -25,7 +25,7 @@ from nunbit.data.decode import DECODE_VERSION
 from nunbit.data.pictures import Item, Loaded, Pictures, as_image
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import BATCH_BYTES, Rows, batches, gathered
+from nunbit.data.rows import BATCH_BYTES, Rows, batches, collect_rows
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, UnreadableError, open_dataset
 from nunbit.data.stats import digests, mean_and_std
@@ -619,12 +619,20 @@ def test_what_is_found_batch_after_batch_becomes_one_tensor_of_each_kind() -> No
     """Of its own type, and to compute gradients with, also if the batches were only looked at."""
     found = torch.randint(0, 9, (11,)), torch.rand(11, 3, requires_grad=True)
     with torch.inference_mode():
-        kinds = gathered(11, ([x[i : i + 4] for x in found] for i in range(0, 11, 4)))
+        kinds = collect_rows(11, ([x[i : i + 4] for x in found] for i in range(0, 11, 4)))
     assert [x.dtype for x in kinds] == [torch.int64, torch.float32]
     assert all(map(torch.equal, kinds, found))
     scale = torch.ones(3, requires_grad=True)
     (kinds[1] * scale).sum().backward()
     torch.testing.assert_close(scale.grad, kinds[1].sum(0))
+
+
+def test_rows_that_do_not_add_up_are_refused() -> None:
+    """One row would be written over all of a batch, and what nobody wrote is whatever was there."""
+    two, one = torch.ones(2, 3), torch.ones(1, 3)
+    for count, found in ((4, [[two], [one]]), (3, [[two], [two]]), (2, [[two, one]])):
+        with pytest.raises(ValueError, match="rows"):
+            collect_rows(count, found)
 
 
 def test_batches_are_of_some_megabytes_where_nobody_says_how_many() -> None:

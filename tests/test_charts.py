@@ -75,12 +75,16 @@ def test_a_curve_of_one_epoch_is_seen() -> None:
         assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1], "of epoch 0.95?"
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0, 1e5])
-def test_no_label_of_the_curves_is_cut_off(scale: float) -> None:
+@pytest.mark.parametrize(
+    ("least", "scale"),
+    [(0, 1e-6), (0, 1e-4), (0, 1.0), (0, 1e5), (2.30257, 1e-5), (2.302584, 1e-6), (0.693146, 1e-6)],
+)
+def test_no_label_of_the_curves_is_cut_off(least: float, scale: float) -> None:
     """Their places are fixed, as a layout that looks for room takes twice as long."""
+    losses = [least + scale / i for i in range(1, 9)]  # also of runs that learn nothing
     epochs = [
-        EpochResult(i, i, 0.1, scale / i, 0.99995 + 3e-6 * i, scale / i, 0.99991, 100, 2.0, 100.0)
-        for i in range(1, 9)
+        EpochResult(i, i, 0.1, loss, 0.99995 + 3e-6 * i, loss, 0.99991, 100, 2.0, 100.0)
+        for i, loss in enumerate(losses, 1)
     ]
     figure = figures.curves(epochs, 3)
     renderer = FigureCanvasAgg(figure).get_renderer()

@@ -464,7 +464,7 @@ for _ in range(5):
 print(heap_now().bytes - before)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     batches = int(done.stdout) / (256 * 16 * 16 * 3 * 4)
-    assert batches < 30, f"the heap grew by {batches:.0f} batches of 500"
+    assert batches < 30, f"the heap grew by {batches:.0f} of 500 batches"
 
 
 @pytest.mark.parametrize(("precision", "answer"), [("auto", False), ("fp32", True)])

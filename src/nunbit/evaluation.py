@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Images, batches, gathered
+from nunbit.data.rows import Images, batches, collect_rows
 from nunbit.errors import DivergedError
 from nunbit.models.mode import eval_mode
 from nunbit.models.stages import watched
@@ -61,7 +61,7 @@ def collect_logits(
 
     with eval_mode(model), torch.inference_mode(), runtime.autocast():
         inputs = _inputs(images, preprocess, runtime, batch_size)
-        (logits,) = gathered(len(images), ([mean_over_views(x)] for x in inputs))
+        (logits,) = collect_rows(len(images), ([mean_over_views(x)] for x in inputs))
     return _finite(logits)
 
 
@@ -78,7 +78,7 @@ def collect_outputs(
         inputs = _inputs(images, preprocess, runtime, batch_size)
         # A generator is asked for one batch at a time, so that the sight is that batch's.
         found = ([model(x).float(), *(seen.float() for seen in sight.stages())] for x in inputs)
-        logits, *stages = gathered(len(images), found)
+        logits, *stages = collect_rows(len(images), found)
     return Outputs(_finite(logits), tuple(stages))
 
 

@@ -10,8 +10,8 @@ Shapes: N pictures of H x W pixels with C channels, K classes.
 import contextlib
 import io
 import json
-import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from nunbit.bundle import Classifier
 from nunbit.config import TrainConfig
 from nunbit.data.pictures import require_text
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.rows import batches, collect_rows
 from nunbit.errors import NunbitError, UsageError
 from nunbit.evaluation import Outputs
 from nunbit.language import tr
 from nunbit.modelfile import load_classifier, model_file
 from nunbit.models.stages import watched
-from nunbit.models.summary import count_parameters
 from nunbit.prediction import VERDICTS
 from nunbit.progress import Display
 from nunbit.runtime import choose_runtime
@@ -38,7 +38,9 @@ FORMATS = ("onnx",)
 METADATA_KEY, METADATA_VERSION = "nunbit", 1
 INPUT, OUTPUTS = "images", ("probabilities", "verdict")
 PICTURES = 64  # on which the file must say what the model says
-TOLERANCE = 1e-3  # of a probability; two ways to sum float32 differ by some 1e-6
+# Share by which a probability may differ: two ways to sum float32 differ by some 1e-5 of it. What
+# is below a millionth counts as a millionth.
+TOLERANCE, LEAST_PROBABILITY = 1e-2, 1e-6
 LARGEST_BYTES = 2**31 - 2**24  # protobuf's limit, with room for the graph
 
 
@@ -114,11 +116,11 @@ def export(
         raise UsageError(
             "format is '{format}'; allowed: {allowed}", format=format, allowed=", ".join(FORMATS)
         )
+    require_onnx()
+    stored = load_classifier(run)
     path = model_file(run).with_suffix(f".{format}") if output is None else Path(output)
     require_text(path)
     require_new_file(path)
-    require_onnx()
-    stored = load_classifier(run)
     Display(quiet=quiet).say(tr("tracing the network takes some seconds"))
     runtime = choose_runtime(TrainConfig(device="cpu", precision="fp32"))
     known = (stored.class_names, stored.preprocess, stored.card, runtime)
@@ -144,29 +146,34 @@ def export_onnx(classifier: Classifier, path: Path) -> Exported:
 
     Args:
         classifier: on the CPU, in float32.
-        path: replaced whole or not at all.
+        path: of a file that is not there.
 
     Raises:
+        CannotCreateError: it is there.
         UsageError: the network is too large for one file, or has operations that ONNX has not.
         NunbitError: the file answers otherwise; nothing is written.
         StorageError: it cannot be written.
     """
     name = str(classifier.card.get("model", {}).get("name"))
-    if 4 * count_parameters(classifier.module) > LARGEST_BYTES:
+    tensors = classifier.module.state_dict().values()
+    if sum(tensor.nbytes for tensor in tensors) > LARGEST_BYTES:
         raise UsageError("{model} is larger than the 2 GB that an ONNX file can hold", model=name)
     graph = _Graph(classifier).eval()
     images = noise(classifier.preprocess)
-    with torch.inference_mode():
-        wanted = graph(images)  # before the tracing too, which keeps what is computed only once
-    content, opset = _traced(graph, images[:2], classifier, name)
-    difference, version = _difference(content, images, wanted)
-    if not difference <= TOLERANCE:
-        raise NunbitError(
-            "the exported file does not answer as {model} does (a probability differs by "
-            "{difference:.2g}); nothing was written",
-            model=name,
-            difference=difference,
-        )
+    with torch.no_grad():
+        # Before the tracing too, which takes constants as they are kept from here.
+        wanted = collect_rows(len(images), map(graph, batches(images)))
+    try:
+        content, opset = _traced(graph, images[:2], classifier)
+        found, version = _run(content, images)
+    # Whatever the exporter and ONNX Runtime raise says that this network has no such file.
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise UsageError(
+            "{model} cannot be exported to ONNX: {reason}", model=name, reason=reason
+        ) from error
+    difference = require_same(found, wanted, name)
+    require_new_file(path)  # it may be there by now
     atomic_write(path, content)
     return Exported(path, classifier, opset, difference, f"ONNX Runtime {version}")
 
@@ -194,41 +201,37 @@ class _Graph(nn.Module):
 def noise(preprocess: Preprocess) -> Tensor:
     """Return uint8 pictures (N, H, W, C) of noise around the training's mean, ever stronger."""
     generator = torch.Generator().manual_seed(0)
-    shape = (PICTURES, preprocess.height, preprocess.width, preprocess.channels)
-    strength = torch.linspace(0, 2, PICTURES)[:, None, None, None]
+    shape = (preprocess.height, preprocess.width, preprocess.channels)
     mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-    pixels = mean + strength * std * torch.randn(shape, generator=generator)
-    return (255 * pixels).round().clamp(0, 255).byte()
+    return torch.stack(
+        [
+            (255 * (mean + strength * std * torch.randn(shape, generator=generator)))
+            .round()
+            .clamp(0, 255)
+            .byte()
+            for strength in torch.linspace(0, 2, PICTURES)
+        ]
+    )
 
 
-def _traced(graph: _Graph, images: Tensor, classifier: Classifier, name: str) -> tuple[bytes, int]:
-    """Return the file, and the version of its operators.
-
-    Raises:
-        UsageError: the network has operations that ONNX has not.
-    """
-    batch = torch.export.Dim.DYNAMIC
+def _traced(graph: _Graph, images: Tensor, classifier: Classifier) -> tuple[bytes, int]:
+    """Return the file, and the version of its operators."""
     # The exporter warns of what it does anyway, and prints the whole of a graph that it gives up.
     with (
         warnings.catch_warnings(action="ignore"),
         contextlib.redirect_stderr(io.StringIO()),
         torch.no_grad(),
     ):
-        try:
-            program = torch.onnx.export(
-                graph,
-                (images,),
-                dynamo=True,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=OUTPUTS[: 1 if classifier.decision is None else 2],
-                dynamic_shapes=({0: batch},),
-            )
-        except (torch.onnx.OnnxExporterError, RuntimeError, NotImplementedError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
-            raise UsageError(
-                "{model} cannot be exported to ONNX: {reason}", model=name, reason=reason
-            ) from error
+        program = torch.onnx.export(
+            graph,
+            (images,),
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=OUTPUTS[: 1 if classifier.decision is None else 2],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        )
     assert program is not None
     program.model.metadata_props[METADATA_KEY] = json.dumps(about(classifier), ensure_ascii=False)
     return program.model_proto.SerializeToString(), program.model.opset_imports[""]
@@ -246,17 +249,45 @@ def about(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _difference(content: bytes, images: Tensor, wanted: tuple[Tensor, ...]) -> tuple[float, str]:
-    """Return how far a file's probabilities are from those wanted, and ONNX Runtime's version.
-
-    Other verdicts, and anything that is not finite, are infinitely far.
-    """
+def _run(content: bytes, images: Tensor) -> tuple[tuple[Tensor, ...], str]:
+    """Return what a file says of pictures, a batch at a time, and ONNX Runtime's version."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = [torch.from_numpy(x) for x in session.run(None, {INPUT: images.numpy()})]
-    is_same = all(map(torch.equal, found[1:], wanted[1:]))
-    difference = float((found[0] - wanted[0]).abs().max())
-    return difference if is_same and math.isfinite(
-        difference
-    ) else math.inf, onnxruntime.__version__
+    said = (session.run(None, {INPUT: batch.numpy()}) for batch in batches(images))
+    found = collect_rows(len(images), ([torch.from_numpy(x) for x in each] for each in said))
+    return found, onnxruntime.__version__
+
+
+def require_same(found: Sequence[Tensor], wanted: Sequence[Tensor], name: str) -> float:
+    """Return by how much the probabilities of a file differ from those of its model, at most.
+
+    Args:
+        found: probabilities (N, K) and verdicts (N,), if any, that the file gives.
+        wanted: those of the model.
+        name: of the network, for the message.
+
+    Raises:
+        NunbitError: they differ by more than rounding, or the verdicts differ.
+    """
+    probabilities, expected = (each[0].double() for each in (found, wanted))
+    logs = [x.clamp_min(LEAST_PROBABILITY).log() for x in (probabilities, expected)]
+    difference = float((probabilities - expected).abs().max())
+    if not float((logs[0] - logs[1]).abs().max()) <= TOLERANCE:  # nor where they are not finite
+        raise NunbitError(
+            "the exported file does not answer as {model} does: a probability differs by "
+            "{difference:.2g}; nothing was written",
+            model=name,
+            difference=difference,
+        )
+    pairs = zip(found[1:], wanted[1:], strict=True)
+    others = sum(int((verdicts != model).sum()) for verdicts, model in pairs)
+    if others:
+        raise NunbitError(
+            "the exported file does not answer as {model} does: other verdicts for {count} of "
+            "{n} pictures; nothing was written",
+            model=name,
+            count=others,
+            n=len(expected),
+        )
+    return difference

@@ -90,16 +90,21 @@ def csv_line(row: Sequence[str]) -> str:
 
 
 def require_new_file(output: Path) -> None:
-    """Refuse, before any work, what could not be written or would be written over.
+    """Refuse, before any work, what would be written over or could not be written.
 
     Raises:
-        CannotCreateError: the file is there already, or its folder is not.
+        CannotCreateError: the file is there already, or its folder is not, or is locked.
     """
-    if output.exists():
+    folder = output.parent
+    if os.path.lexists(output):
         raise CannotCreateError("{output} exists already; choose another --output", output=output)
-    if not output.parent.is_dir():
+    if not os.path.isdir(folder):
         raise CannotCreateError(
-            "{folder} is no folder; create it, or choose another --output", folder=output.parent
+            "{folder} is no folder; create it, or choose another --output", folder=folder
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotCreateError(
+            "cannot write into {path}: {strerror}", path=folder, strerror=os.strerror(errno.EACCES)
         )
 
 

@@ -30,8 +30,8 @@ def export(
 
     Args:
         run: A run folder or a model file.
-        format: The only one.
-        file: A new file; the default is the name of the model file with .onnx.
+        format: Of the file; there is only one.
+        file: A new file; the default is the model file with the suffix .onnx.
         output: How to answer.
     """
     from nunbit.exporting import export as write
@@ -44,8 +44,8 @@ def export(
         tr("input:   {tensors}", tensors=_described(made.inputs)),
         tr("outputs: {tensors}", tensors=_described(made.outputs)),
         tr(
-            "checked: {program} answers as the model does; probabilities differ by at most "
-            "{difference:.1g}",
+            "checked: {program} answers as the model does; probabilities differ by up to "
+            "{difference:.2g}",
             program=made.checked_with,
             difference=made.max_difference,
         ),

@@ -64,7 +64,7 @@ def batches(images: Images, size: int | None = None) -> Iterator[Tensor]:
         yield images[start : start + size]
 
 
-def gathered(count: int, found: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+def collect_rows(count: int, found: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
     """Return what was found batch after batch as one tensor (count, ...) for each kind of row.
 
     They are made once and written into. Rows of a batch that lived on by themselves would lie
@@ -74,6 +74,9 @@ def gathered(count: int, found: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...
     Args:
         count: rows in all batches together.
         found: at least one batch: (B, ...) of each kind, the same kinds in all of them.
+
+    Raises:
+        ValueError: other rows than `count`, or not equally many of each kind.
     """
     tables: tuple[Tensor, ...] = ()
     start = 0
@@ -83,6 +86,10 @@ def gathered(count: int, found: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...
                 tables = tuple(x.new_empty(count, *x.shape[1:], device="cpu") for x in kinds)
         end = start + len(kinds[0])
         for table, rows in zip(tables, kinds, strict=True):
+            if len(rows) != end - start or end > count:  # one row would be written everywhere
+                raise ValueError(f"{len(rows)} rows after {start} of {count}")
             table[start:end] = rows
         start = end
+    if start != count:
+        raise ValueError(f"{start} rows of {count}")
     return tables

@@ -18,7 +18,7 @@ from nunbit.bundle import Classifier
 from nunbit.config import ModelConfig, TrainConfig
 from nunbit.data.pictures import printable, require_class_names, require_text
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import DataError, UsageError, first_of
+from nunbit.errors import DataError, MissingInputError, UsageError, first_of
 from nunbit.language import tr
 from nunbit.legacy.archive import RefusedError, check_archive, snapshot
 from nunbit.models.matching import Shapes, load_exactly, misfits, shapes_of
@@ -69,6 +69,8 @@ def convert(
     """
     require_class_names(class_names or ("any",), UsageError)
     require_text(output)
+    if not os.path.lexists(weights):  # its folder may be missing too, where the output would lie
+        raise MissingInputError("no file {path}", path=weights)
     require_new_file(output)
     with tempfile.TemporaryDirectory(prefix="nunbit-import-") as name:
         folder = Path(name)

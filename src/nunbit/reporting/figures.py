@@ -59,7 +59,7 @@ def curves(epochs: Sequence[EpochResult], kept_epoch: int) -> Figure:
     """Draw loss and accuracy over the epochs, training and validation in the same colours."""
     figure = Figure(figsize=(9, 3.2))
     # Fixed places: a layout that looks for room draws everything once more to measure it.
-    room = {"left": 0.09, "right": 0.985, "bottom": 0.15, "top": 0.92, "wspace": 0.25}
+    room = {"left": 0.12, "right": 0.985, "bottom": 0.15, "top": 0.92, "wspace": 0.28}
     loss, accuracy = figure.subplots(1, 2, gridspec_kw=room)
     x = [e.epoch for e in epochs]
     marker = "o" if len(x) < 3 else None  # a line of one point is not seen
@@ -151,5 +151,5 @@ def _tidy(axes: Axes) -> None:
     axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    # Labels of at most seven letters: 99.9955, or 2.25 below "1e-4".
+    # Labels of nine letters at most: 2.3025849, or 2.25 below "1e-4".
     axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)

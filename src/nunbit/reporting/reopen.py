@@ -13,7 +13,7 @@ from nunbit.bundle import Classifier
 from nunbit.conclusion import measured_train
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
-from nunbit.data.rows import batches, gathered
+from nunbit.data.rows import batches, collect_rows
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError
@@ -168,5 +168,5 @@ def _logits(
     tracked = display.track(split, count, tr("classifying pictures"))
     said = (classifier.outputs(batch, batch_size) for batch in tracked)
     found = ([x.logits] if verdict is None else [x.logits, verdict] for x, verdict in said)
-    logits, *verdicts = gathered(len(pictures), found)
+    logits, *verdicts = collect_rows(len(pictures), found)
     return logits, verdicts[0] if verdicts else None

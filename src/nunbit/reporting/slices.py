@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nunbit.data.decode import FORMATS, PILLOW_ERRORS, quiet_pillow
-from nunbit.data.rows import Images, batches, gathered
+from nunbit.data.rows import Images, batches, collect_rows
 from nunbit.metrics import wilson_interval
 
 Property = Literal["brightness", "contrast", "size"]
@@ -69,7 +69,7 @@ def light(images: Images) -> dict[Property, Tensor]:
     weights = torch.tensor(LUMA if images.shape[-1] == 3 else (1.0,))
     greys = ((batch.float() @ weights / 255).flatten(1) for batch in batches(images))
     found = ((grey.mean(1), grey.std(1, correction=0)) for grey in greys)
-    brightness, contrast = gathered(len(images), found)
+    brightness, contrast = collect_rows(len(images), found)
     return {"brightness": brightness, "contrast": contrast}
 
 
