@@ -34,7 +34,7 @@ def explain(
 
     With a run and pictures: Grad-CAM, integrated gradients, occlusion, feature maps, the first
     kernels, receptive fields, dead units. With a network's name: a diagram of its layers. With
-    basics/linear or basics/convolution: a lesson. Writes PNG files and one HTML page.
+    basics/linear or basics/convolution: a lesson. Writes one HTML page and its drawings.
 
     Args:
         run: A run folder or model file, a network (`nunbit models`), or a lesson.
