@@ -61,9 +61,10 @@ def fake_run(
     metrics = measure(logits_NK, test.labels, names)
     classifier = Classifier(model, names, preprocess, {}, runtime)
     return Finished(
-        run_dir, config, runtime, dataset, classifier, epochs, 3,
-        metrics, metrics, logits_NK, logits_NK,
-    )  # fmt: skip  # one name a line would take ten
+        run_dir=run_dir, config=config, runtime=runtime, dataset=dataset, classifier=classifier,
+        epochs=epochs, kept_epoch=3, train=metrics, test=metrics, test_logits=logits_NK,
+        train_logits=logits_NK,
+    )  # fmt: skip  # one name a line would take eleven
 
 
 def fake_comparison(folder: Path, accuracies: dict[str, float], *, seeds: int = 3) -> Comparison:

@@ -182,6 +182,9 @@ def test_paths_mean_the_same_from_any_folder(
     known = {"data.source": "digits", "model.weights": "pretrained"}
     config = anchored(config.override(known))
     assert (config.data.source, config.model.weights) == ("digits", "pretrained")
+    # Only a source is ever one of the known sets: a run folder or a table may bear such a name.
+    named = anchored(config.override({"data.overrides": "digits", "model.weights": "digits"}))
+    assert named.data.overrides == named.model.weights == str(tmp_path / "digits")
 
 
 def test_a_path_below_the_home_folder_is_found(

@@ -136,6 +136,10 @@ def test_a_network_of_one_size_is_refused_in_one_line(
     assert "cannot take pictures of 8 pixels: set data.small_size to 0" in error
     assert main([*words, "--data.small-size", "16"]) == 2
     assert "data.small_size is 16; the pictures are 16x16" in capsys.readouterr().err
+    for name in ("cutout", "shift_pixels"):  # a picture would be one grey, or turned over and over
+        given = [f"--data.{name}", "16"]
+        assert main([*words, *given]) == 2
+        assert f"data.{name} is 16; the pictures are 16x16: set it below" in capsys.readouterr().err
     assert not Path("r").exists()
 
 

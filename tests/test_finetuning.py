@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from torch import nn
 
 import nunbit
 from conftest import noisy_picture, write_classes
+from nunbit import running
+from nunbit.bundle import MODEL_FILE
 from nunbit.checkpoint import load_newest
 from nunbit.cli import main
 from nunbit.config import OptimConfig, RunConfig, TrainConfig
@@ -28,7 +31,7 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import UnreadableError
 from nunbit.data.stats import digests
-from nunbit.errors import DataError, MissingInputError, NunbitError, UsageError
+from nunbit.errors import DataError, MissingInputError, NunbitError, StoppedError, UsageError
 from nunbit.evaluation import collect_logits
 from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.finetuning import probe as probe_module
@@ -43,6 +46,7 @@ from nunbit.models.surgery import get
 from nunbit.recipes import get_recipe
 from nunbit.runtime import Runtime, choose_runtime, seeded
 from nunbit.start import HeadStart, preprocess_of
+from nunbit.storage import load_tensors
 from nunbit.training import tempo
 from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.training.optim import build_optimizer
@@ -566,12 +570,40 @@ def test_epochs_that_do_harm_leave_the_fitted_last_layer(tmp_path: Path, weights
     run = nunbit.train(head.config.override(harm), run_dir=tmp_path / "run", quiet=True)
     assert all((e.val_accuracy or 0) < 0.9 for e in run.epochs)
     assert run.kept_epoch == 0
-    assert torch.equal(run.test_logits, head.test_logits)
-    assert run.test == head.test
+    # The same weights; measured in other batches, which round apart.
+    weights_of = [r.classifier.module.state_dict() for r in (run, head)]
+    assert all(map(torch.equal, *(each.values() for each in weights_of)))
+    torch.testing.assert_close(run.test_logits, head.test_logits)
+    assert run.test.confusion == head.test.confusion
     page = (tmp_path / "run" / "report.html").read_text()
     assert "preferred the last layer that was fitted at the start to every epoch after it" in page
     again = nunbit.load(tmp_path / "run").evaluate(data)
     assert again.accuracy == head.test.accuracy
+
+
+def test_a_start_that_is_kept_is_measured_alike_after_a_resume(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The undisturbed run knew features of all training pictures, the resumed one measured five."""
+    head = finetuned(write_classes(tmp_path / "data", 20), weights, tmp_path / "head", "head")
+    harm = {"train.epochs": 2, "optim.name": "sgd", "optim.lr": 0.5, "eval.train_pictures": 5}
+    config = head.config.override({**harm, "eval.max_error": 0.2})
+    whole = nunbit.train(config, run_dir=tmp_path / "whole", quiet=True)
+    original = running.fit
+
+    def stopping(*args: Any) -> Any:
+        yield next(original(*args))
+        raise StoppedError("stopped", 2)
+
+    monkeypatch.setattr(running, "fit", stopping)
+    with pytest.raises(StoppedError):
+        nunbit.train(config, run_dir=tmp_path / "cut", quiet=True)
+    monkeypatch.undo()
+    result = nunbit.resume(tmp_path / "cut", quiet=True)
+    assert whole.kept_epoch == 0
+    assert result["train"]["n"] == whole.train.n == 5
+    for name, tensor in load_tensors(tmp_path / "whole" / MODEL_FILE)[0].items():
+        assert torch.equal(tensor, load_tensors(tmp_path / "cut" / MODEL_FILE)[0][name]), name
 
 
 @pytest.mark.parametrize(

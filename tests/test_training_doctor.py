@@ -82,6 +82,17 @@ def test_a_learning_rate_of_ten_is_named(
     assert "times their own length: the learning rate is too high; see: nunbit lr-find" in line
 
 
+def test_a_learning_rate_is_looked_at_in_short_epochs_too(
+    quick: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Few pictures have fewer than ten updates an epoch, and whoever has few needs the line."""
+    few = {"train.batch_size": 500, "train.epochs": 2}
+    (line,) = said_of(quick.override({**few, "optim.lr": 10}), tmp_path / "r", capsys)
+    assert "the first 3 updates moved the weights" in line
+    assert "the learning rate is too high" in line
+    assert not said_of(quick.override({**few, "optim.lr": 1e-8}), tmp_path / "s", capsys)
+
+
 def test_a_learning_rate_near_zero_is_named(
     quick: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,10 +15,11 @@ from conftest import write_classes
 from nunbit import running
 from nunbit.bundle import Classifier
 from nunbit.cli import main
-from nunbit.config import RunConfig
+from nunbit.config import ModelConfig, RunConfig
 from nunbit.errors import DataError, MissingInputError, StoppedError, UsageError
 from nunbit.finished import Finished
-from nunbit.models.registry import all_options
+from nunbit.modelfile import built_for
+from nunbit.models.registry import all_options, build_model
 from nunbit.progress import Display
 from nunbit.run import resume_run, train_run
 from nunbit.storage import own_metadata
@@ -207,6 +208,47 @@ def test_a_run_is_not_resumed_with_the_preprocessing_of_another_model(
     )
     with pytest.raises(DataError, match="written with another preprocessing"):
         resume_run(second.run_dir, Display(quiet=True), lambda _finished: None)
+
+
+def test_a_run_is_not_resumed_with_the_weights_of_another_model(
+    first: Finished, quick: RunConfig, tmp_path: Path
+) -> None:
+    config = quick.override({"model.weights": str(first.run_dir), "train.epochs": 1})
+    second = trained(config, tmp_path / "second")
+    (second.run_dir / "result.json").unlink()
+    with torch.no_grad():
+        next(first.classifier.module.parameters()).mul_(2)
+    first.classifier.save(first.run_dir / "model.safetensors")
+    with pytest.raises(DataError, match="began with other weights"):
+        resume_run(second.run_dir, Display(quiet=True), lambda _finished: None)
+
+
+def test_another_size_of_pictures_is_the_same_network(
+    quick: RunConfig, colours: Path, tmp_path: Path
+) -> None:
+    """Strides of `cnn` follow from the size that it is built for: none of these could be loaded."""
+    data = {"data.source": str(colours), "data.size": 32, "train.epochs": 1}
+    config = replace(quick.override(data), model=ModelConfig(name="cnn", args={"width": 4}))
+    run = trained(config, tmp_path / "32")
+    shapes = [tensor.shape for tensor in run.classifier.module.state_dict().values()]
+    for size in (96, 48):  # each from the one before, and neither would be built like the first
+        other = build_model(
+            "cnn", num_classes=3, in_channels=3, image_size=(size, size), args={"width": 4}
+        )
+        assert [tensor.shape for tensor in other.state_dict().values()] != shapes
+        again = {"data.size": size, "model.weights": str(run.run_dir)}
+        run = trained(config.override(again), tmp_path / str(size))
+        model = nunbit.load(run.run_dir)
+        assert (model.preprocess.height, model.card["built_for"]) == (size, [32, 32])
+        assert [tensor.shape for tensor in model.module.state_dict().values()] == shapes
+        assert model.evaluate().accuracy == run.test.accuracy
+
+
+@pytest.mark.parametrize("size", ["32", [32], [32, 0], [32, 32.0], [32, 10**6], None])
+def test_a_forged_size_is_refused(size: object, first: Finished) -> None:
+    with pytest.raises(ValueError, match="built_for is no size"):
+        built_for({"built_for": size}, first.dataset.preprocess)
+    assert built_for({}, first.dataset.preprocess) == (8, 8)
 
 
 def test_pictures_that_the_model_was_trained_on_are_not_held_out(

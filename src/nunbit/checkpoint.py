@@ -269,6 +269,12 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
             "not the one of then",
             path=checkpoint.path,
         )
+    if stored.get("weights", facts["weights"]) != facts["weights"]:
+        raise DataError(
+            "{path} began with other weights: the file that model.weights names is not the one of "
+            "then",
+            path=checkpoint.path,
+        )
     if stored["fingerprint"] != facts["fingerprint"]:
         raise DataError(
             "{path} was written for other data or another data.overrides", path=checkpoint.path

@@ -51,7 +51,7 @@ def conclude(
             are not computed again.
         check: raises when the run should stop; asked before and after each split.
     """
-    measured = dataset.train if head is not None else measured_train(dataset.train, config)
+    measured = measured_train(dataset.train, config)
 
     def outputs(part: str) -> Outputs:
         check()
@@ -105,7 +105,7 @@ def measured_train(pictures: ImageSet, config: RunConfig) -> ImageSet:
     A fitted last layer that no epoch followed is measured on all, whose features it knows.
     """
     most = config.eval.train_pictures
-    if not most or len(pictures) <= most:
+    if not most or len(pictures) <= most or not config.train.epochs:
         return pictures
     return pictures.select(torch.arange(most) * len(pictures) // most)
 

@@ -25,7 +25,7 @@ def measure_views(classifier: Classifier, pictures: ImageSet, config: EvalConfig
     return measure(logits, pictures.labels, classifier.class_names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """A run that ended: its numbers, and what a report draws from."""
 

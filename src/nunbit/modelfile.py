@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from nunbit.bundle import DECIDING_VERSION, FORMAT_VERSION, MODEL_FILE, Classifier
 from nunbit.config import ModelConfig
 from nunbit.data.pictures import require_class_names
-from nunbit.data.preprocess import Preprocess
+from nunbit.data.preprocess import MAX_SIDE, Preprocess
 from nunbit.decision import read_decision
 from nunbit.errors import DataError, MissingInputError
+from nunbit.language import tr
 from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
 from nunbit.outliers import PREFIX
@@ -84,6 +85,23 @@ def _require_metrics(metrics: object) -> None:
         raise DataError("the metrics are not understood")
 
 
+def built_for(card: Mapping[str, Any], preprocess: Preprocess) -> tuple[int, int]:
+    """Return the (height, width) of pictures that a network was built for.
+
+    Strides, and the number of stages, of some follow from it. After a warm start at another size it
+    is not the size of the pictures.
+
+    Raises:
+        ValueError: the card has something else there.
+    """
+    size = card.get("built_for", [preprocess.height, preprocess.width])
+    sides = size if isinstance(size, list) else []
+    if len(sides) != 2 or not all(type(x) is int and 1 <= x <= MAX_SIDE for x in sides):
+        raise ValueError(tr("built_for is no size"))
+    height, width = sides
+    return height, width
+
+
 def _restored(
     card: Mapping[str, Any], preprocess: Preprocess, tensors: Mapping[str, Tensor]
 ) -> nn.Module:
@@ -102,7 +120,7 @@ def _restored(
             name,
             num_classes=classes,
             in_channels=preprocess.channels,
-            image_size=(preprocess.height, preprocess.width),
+            image_size=built_for(card, preprocess),
             args=model.args,
         )
     module.load_state_dict(tensors, strict=True)

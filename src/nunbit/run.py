@@ -156,6 +156,7 @@ def _new_training(
         "config": json.loads(config.to_json()),
         "fingerprint": dataset.fingerprint,
         "preprocess": json.loads(json.dumps(dataset.preprocess.to_dict())),
+        "weights": start.origin["sha256"] if start.origin else "",
     }
     every = Interval.parse(config.train.checkpoint_every)
     return Training(
@@ -207,7 +208,8 @@ def _finish(training: Training, events: Events, stop: StopRequest, display: Disp
         display.say(
             tr("no epoch did better on validation than the fitted last layer, which is kept")
         )
-    head = None if kept else training.head
+    # Where epochs followed, a resumed run has no features either, and must end in the same bits.
+    head = None if config.train.epochs else training.head
     end = conclude(state.model, config, dataset, runtime, head, stop.check)
     if kept == state.epoch and training.history:
         look_at_norms(training, end.train.accuracy, display)
@@ -225,9 +227,11 @@ def _finish(training: Training, events: Events, stop: StopRequest, display: Disp
     classifier.save(run_dir / MODEL_FILE)
     views = measure_views(classifier, dataset.test, config.eval)
     return Finished(
-        run_dir, config, runtime, dataset, classifier, tuple(training.history), kept,
-        end.train, end.test, end.test_logits, end.train_logits, training.start_seconds, views,
-    )  # fmt: skip  # one name a line would take ten
+        run_dir=run_dir, config=config, runtime=runtime, dataset=dataset, classifier=classifier,
+        epochs=tuple(training.history), kept_epoch=kept, train=end.train, test=end.test,
+        test_logits=end.test_logits, train_logits=end.train_logits,
+        start_seconds=training.start_seconds, views=views,
+    )  # fmt: skip  # one name a line would take thirteen
 
 
 def _fit_head(training: Training, stop: StopRequest, display: Display) -> HeadStart:
@@ -271,6 +275,7 @@ def _card(training: Training, train: Metrics, test: Metrics) -> dict[str, Any]:
             "name": origin["name"] if origin else config.model.name,
             "args": dict(config.model.args),
         },
+        "built_for": list(training.start.built_for),
         "metrics": {
             part: {"split": part, "n": m.n, "accuracy": m.accuracy, "ci95": list(m.ci95)}
             for part, m in (("train", train), ("test", test))

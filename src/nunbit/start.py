@@ -44,6 +44,8 @@ class Start:
     model: nn.Module
     origin: dict[str, str] | None
     """Name, licence, source, file and sha256 of pretrained weights; None for random ones."""
+    built_for: tuple[int, int]
+    """(height, width) of pictures."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
     """
     settings, classes, p = config.model, len(dataset.class_names), dataset.preprocess
     origin: dict[str, str] | None = None
+    built_for = (p.height, p.width)
     with seeded(config.train.seed, "init"):
         if settings.weights:
             has_options = settings.args and own_card(settings) is None
@@ -148,6 +151,7 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
                 raise UsageError("model.weights cannot be combined with options or model.init")
             pretrained = load_weights(config)
             model, origin = pretrained.module, pretrained.record()
+            built_for = pretrained.built_for or built_for
             if pretrained.class_names != dataset.class_names:
                 reset_head(model, classes)
             require_fit(settings.name, model, p.channels, (p.height, p.width))
@@ -156,7 +160,7 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
                 settings.name,
                 num_classes=classes,
                 in_channels=p.channels,
-                image_size=(p.height, p.width),
+                image_size=built_for,
                 args=settings.args,
             )
         if settings.init != "own":
@@ -166,12 +170,14 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
     if settings.freeze:
         freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
     if config.data.small_size:
-        _require_size(model, dataset.preprocess, config.data.small_size)
+        _require_size(model, p, config.data.small_size)
+    _require_smaller("data.cutout", config.data.cutout, p)
+    _require_smaller("data.shift_pixels", config.data.shift_pixels, p)
     if isinstance(model, Network) and model.needs_preparing and not settings.weights:
         with limited_threads(runtime.threads):
             model.prepare(_sample(dataset))
     model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
-    return Start(model, origin)
+    return Start(model, origin, built_for)
 
 
 def _sample(dataset: Dataset) -> Tensor:
@@ -189,13 +195,7 @@ def _require_size(model: nn.Module, preprocess: Preprocess, side: int) -> None:
         UsageError: it is not below the full size, or the network cannot take it.
     """
     p = preprocess
-    if side >= min(p.height, p.width):
-        raise UsageError(
-            "data.small_size is {side}; the pictures are {height}x{width}: set it below, or to 0",
-            side=side,
-            height=p.height,
-            width=p.width,
-        )
+    _require_smaller("data.small_size", side, p)
     try:
         with eval_mode(model), torch.no_grad():
             model(shrink(torch.zeros(1, p.channels, p.height, p.width), side))
@@ -203,6 +203,23 @@ def _require_size(model: nn.Module, preprocess: Preprocess, side: int) -> None:
         raise UsageError(
             "the network cannot take pictures of {side} pixels: set data.small_size to 0", side=side
         ) from error
+
+
+def _require_smaller(setting: str, pixels: int, preprocess: Preprocess) -> None:
+    """Refuse a number of pixels that leaves nothing of a picture.
+
+    Raises:
+        UsageError: it is as large as the shorter side, or larger.
+    """
+    height, width = preprocess.height, preprocess.width
+    if pixels >= min(height, width):
+        raise UsageError(
+            "{setting} is {pixels}; the pictures are {height}x{width}: set it below, or to 0",
+            setting=setting,
+            pixels=pixels,
+            height=height,
+            width=width,
+        )
 
 
 def resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
@@ -265,9 +282,13 @@ def describe_start(config: RunConfig) -> str:
         )
     if config.train.epochs:
         is_balanced = config.train.class_weight == "balanced"
+        layers = tr("all layers")
+        if config.model.freeze:
+            layers = tr("all layers but {frozen}", frozen=config.model.freeze)
         words += tr(
-            "; then {epochs} epochs of all layers, each {counted} counting the same",
+            "; then {epochs} epochs of {layers}, each {counted} counting the same",
             epochs=config.train.epochs,
+            layers=layers,
             counted=tr("class") if is_balanced else tr("picture"),
         )
     return words

@@ -8,7 +8,7 @@ from typing import Any
 from nunbit.config import PRETRAINED, ModelConfig
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, MissingInputError, UsageError
-from nunbit.modelfile import load_classifier, model_file
+from nunbit.modelfile import built_for, load_classifier, model_file
 from nunbit.models.catalog import NOT_STATED
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import all_options
@@ -86,6 +86,7 @@ def load_own(settings: ModelConfig) -> Pretrained:
         file=file.name,
         sha256=sha256_of(file),
         class_names=classifier.class_names,
+        built_for=built_for(classifier.card, classifier.preprocess),
     )
 
 

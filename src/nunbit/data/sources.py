@@ -1,6 +1,7 @@
 """One door to all data: a known name, a folder, a CSV file or parquet; and where it lies."""
 
 import os
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,10 +64,10 @@ def _open_path(spec: str) -> Source:
     return openers[path.suffix.lower()](path)
 
 
-def absolute(source: str) -> str:
+def absolute(source: str, names: Container[str] = NAMED) -> str:
     """Return the absolute path of a data source that is one; a known name stays as it is."""
     path = os.path.expanduser(source)
-    is_path = source not in NAMED and source and os.path.exists(path)
+    is_path = source not in names and source and os.path.exists(path)
     return os.path.abspath(path) if is_path else source
 
 
@@ -77,8 +78,8 @@ def anchored(config: RunConfig) -> RunConfig:
         UsageError: one of them is no text, which no configuration could hold.
     """
     data, model = config.data, config.model
-    source, overrides = absolute(data.source), absolute(data.overrides)
-    weights = model.weights if model.weights == PRETRAINED else absolute(model.weights)
+    source, overrides = absolute(data.source), absolute(data.overrides, names=())
+    weights = absolute(model.weights, names=(PRETRAINED,))
     for path in (source, overrides, weights):
         require_text(path)
     return replace(

@@ -64,6 +64,8 @@ class Pretrained:
     """Of the weights file."""
     class_names: tuple[str, ...] | None = None
     """Of the head, where they are known: the head fits these classes alone."""
+    built_for: tuple[int, int] | None = None
+    """(height, width) that the network was built for, where its layers follow from it."""
 
     def record(self) -> dict[str, str]:
         """Return what a model made of this keeps about its origin."""

@@ -67,7 +67,7 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
         classifier = _classifier(run_dir, machine_of(config, display.say))
         dataset = _dataset(run_dir, config, classifier, display)
         batch_size, names = config.eval.batch_size, dataset.class_names
-        measured = measured_train(dataset.train, config) if records.kept_epoch else dataset.train
+        measured = measured_train(dataset.train, config)
         train_logits, _ = _logits(classifier, measured, batch_size, display)
         test_logits, verdicts = _logits(classifier, dataset.test, batch_size, display)
         finished = Finished(

@@ -46,6 +46,8 @@ def watch_start(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of an epoch; look at the first updates of a run and say what is wrong.
 
+    Those are the first ten, or all of the first epoch where it has fewer.
+
     Args:
         batches: x (B, C, H, W) and y (B,).
         state: the training, updated with a batch before the next one is asked for.
@@ -60,10 +62,11 @@ def watch_start(
             yield x, y
             if number == 0:  # the first sum is of the loss before the first update
                 faults.append(loss_fault(float(state.sums[0] / state.sums[2]), num_classes))
-            if number == UPDATES - 1:
-                faults.append(move_fault(before, state.model))
             for fault in filter(None, faults):
                 say(tr("check: {fault}", fault=fault))
+        too_far = move_fault(before, state.model, state.step) if state.step else None
+        if too_far:
+            say(tr("check: {fault}", fault=too_far))
     yield from rest
 
 
@@ -106,7 +109,7 @@ def loss_fault(loss: float, num_classes: int) -> str | None:
     )
 
 
-def move_fault(before: list[Tensor], model: nn.Module) -> str | None:
+def move_fault(before: list[Tensor], model: nn.Module, updates: int) -> str | None:
     """Say whether the first updates moved the weights too far, or hardly at all.
 
     An update of a thousandth of the weights' length is usual (A. Karpathy, CS231n notes, Neural
@@ -114,25 +117,27 @@ def move_fault(before: list[Tensor], model: nn.Module) -> str | None:
 
     Args:
         before: the initial weights, as `weights_of` lists them.
-        model: after `UPDATES` updates.
+        model: after these updates.
+        updates: of fewer than `UPDATES` none is called too small.
     """
     length = _length(before)
     after = [weight.detach() for weight in weights_of(model)]
     moved = _length([a - b for a, b in zip(after, before, strict=True)])
-    is_sane = LEAST_MOVE * length <= moved <= LARGEST_MOVE * length
+    least = LEAST_MOVE if updates >= UPDATES else 0.0
+    is_sane = least * length <= moved <= LARGEST_MOVE * length
     if is_sane or not length or not math.isfinite(moved):
         return None
     if moved > length:
         return tr(
             "the first {updates} updates moved the weights {moved:.1f} times their own "
             "length: the learning rate is too high; see: nunbit lr-find",
-            updates=UPDATES,
+            updates=updates,
             moved=moved / length,
         )
     return tr(
         "the first {updates} updates moved the weights by {moved:.0e} of their "
         "length: the learning rate is too low; see: nunbit lr-find",
-        updates=UPDATES,
+        updates=updates,
         moved=moved / length,
     )
 
