@@ -197,6 +197,27 @@ def test_a_path_below_the_home_folder_is_found(
     assert (data.source, data.overrides) == (str(tmp_path / "photos"), "~/none.csv")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"optim.momentum": 0.9}, "'optim.momentum' has no effect while optim.name is adamw"),
+        (
+            {"optim.schedule": "cosine", "optim.warmup_fraction": 0.1},
+            "'optim.warmup_fraction' has no effect while optim.schedule is cosine",
+        ),
+        ({"data.small_fraction": 0.5}, "'data.small_fraction' has no effect while data.small_size"),
+    ],
+)
+def test_a_setting_that_nothing_looks_at_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        asked_config(None, None, None, given)
+    used = {"optim.name": "sgd", "optim.schedule": "linear", "data.small_size": 4}
+    config = asked_config(None, None, None, {**given, **used})
+    assert config.optim.schedule == "linear"
+    # What a recipe sets is no question of the caller's.
+    assert asked_config("cifar10/speed", None, None, {"optim.name": "adamw"}).optim.momentum == 0.6
+
+
 def test_a_dash_is_an_underline_where_settings_are_refused() -> None:
     for name in ("train.max-steps", "train.max_steps"):
         with pytest.raises(UsageError, match="follows from the budget"):

@@ -5,6 +5,7 @@ import json
 import math
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -431,14 +432,15 @@ def test_the_memory_of_tensors_that_are_gone_is_used_again() -> None:
     code = """import resource, torch
 from nunbit.runtime import limited_threads
 with limited_threads(1):
-    for _ in range(9):
+    for _ in range(15):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(16 * 2**20)  # 64 MiB, above any threshold of the allocator's own
+        many = [torch.ones(2 * 2**20) for _ in range(20)]  # of 8 MiB, as activations are
+        del many
         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     faults = [int(line) for line in done.stdout.split()]
-    pages = 64 * 2**20 // resource.getpagesize()
-    assert max(faults[4:]) < pages / 20, faults  # the first ones find holes that are too small
+    pages = 160 * 2**20 // resource.getpagesize()
+    assert statistics.median(faults[4:]) < pages / 20, faults  # a few find gaps that are too small
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's figures")
@@ -469,6 +471,29 @@ print(heap_now().bytes - before)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     batches = int(done.stdout) / (256 * 16 * 16 * 3 * 4)
     assert batches < 30, f"the heap grew by {batches:.0f} of 500 batches"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's figures")
+def test_blocks_that_no_gap_would_fit_go_back_to_the_system() -> None:
+    """Kept by malloc, blocks of 64 MB took up to 600 MB more in half of all processes."""
+    code = """import ctypes, torch
+from nunbit.runtime import limited_threads
+
+class Heap(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "abcd" "efghij"]
+
+heap_now = ctypes.CDLL(None).mallinfo2
+heap_now.restype = Heap
+with limited_threads(1):
+    before = heap_now().e  # bytes of blocks that the system gave for themselves
+    x = torch.empty(16 * 2**20)
+    print(heap_now().e - before)
+    del x
+    print(heap_now().e - before)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    held, afterwards = map(int, done.stdout.split())
+    assert held >= 64 * 2**20
+    assert afterwards <= 0
 
 
 @pytest.mark.parametrize(("precision", "answer"), [("auto", False), ("fp32", True)])

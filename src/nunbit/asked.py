@@ -1,7 +1,7 @@
 """From what a caller asks for in words to the settings of a run."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from nunbit.config import RunConfig, section_fields
@@ -10,6 +10,13 @@ from nunbit.errors import UsageError, did_you_mean
 from nunbit.planning import budget_config, refuse_chosen
 from nunbit.recipes import RECIPES, get_recipe
 from nunbit.values import Setting, as_word
+
+# A setting, and the values of another one with which nothing looks at it.
+IDLE = (
+    ("optim.momentum", "optim.name", ("adam", "adamw")),
+    ("optim.warmup_fraction", "optim.schedule", ("constant", "cosine")),
+    ("data.small_fraction", "data.small_size", (0,)),
+)
 
 
 def asked_config(
@@ -42,9 +49,28 @@ def asked_config(
     else:
         config = get_recipe(recipe, source)
     config = config.override(given)
+    _require_effect(config, given)
     if for_budget:
         refuse_chosen(config, given)
     return anchored(config)
+
+
+def _require_effect(config: RunConfig, given: Collection[str]) -> None:
+    """Refuse a setting that was asked for and that nothing would look at.
+
+    Raises:
+        UsageError: naming what makes it idle.
+    """
+    for name, other, values in IDLE:
+        section, field = other.split(".")
+        value = getattr(getattr(config, section), field)
+        if name in given and value in values:
+            raise UsageError(
+                "'{name}' has no effect while {other} is {value}",
+                name=name,
+                other=other,
+                value=value,
+            )
 
 
 def gathered(

@@ -22,7 +22,8 @@ from nunbit.config import TrainConfig
 from nunbit.errors import UsageError
 from nunbit.language import tr, trn
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGEST_THRESHOLD = 32 * 2**20  # bytes; glibc takes no more where pointers have 64 bits
 LARGEST_INT = 2**31 - 1  # bytes free at the end of the heap before any goes back; mallopt's type
 _limits: list[int] = []  # what the blocks of `limited_threads` found that are open now
 _limits_lock = threading.Lock()
@@ -127,13 +128,14 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of tensors that are gone, for those that follow.
 
     By itself glibc gives large blocks back to the system, which clears every page anew for the next
-    update: a sixth of the time of `cifar10/speed` in batches of 500 (docs/log.md). Elsewhere than
-    with glibc nothing happens. The two options are those of mallopt(3).
+    update: a sixth of the time of `cifar10/speed` in batches of 500. Blocks above the threshold go
+    back all the same: kept as well, they could take three times their memory (docs/log.md). Where
+    there is no glibc nothing happens. The two options are those of mallopt(3).
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     mallopt = getattr(libc, "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, LARGEST_INT)
 
 
