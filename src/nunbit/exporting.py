@@ -31,7 +31,7 @@ from nunbit.modelfile import load_classifier, model_file
 from nunbit.models.stages import watched
 from nunbit.prediction import VERDICTS
 from nunbit.progress import Display
-from nunbit.runtime import choose_runtime
+from nunbit.runtime import choose_runtime, runtime_of
 from nunbit.storage import atomic_write, require_new_file
 
 FORMATS = ("onnx",)
@@ -117,15 +117,13 @@ def export(
             "format is '{format}'; allowed: {allowed}", format=format, allowed=", ".join(FORMATS)
         )
     require_onnx()
-    stored = load_classifier(run)
+    classifier = load_classifier(run, choose_runtime(TrainConfig(device="cpu", precision="fp32")))
     path = model_file(run).with_suffix(f".{format}") if output is None else Path(output)
     require_text(path)
     require_new_file(path)
     Display(quiet=quiet).say(tr("tracing the network takes some seconds"))
-    runtime = choose_runtime(TrainConfig(device="cpu", precision="fp32"))
-    known = (stored.class_names, stored.preprocess, stored.card, runtime)
-    made = export_onnx(Classifier(stored.module, *known, decision=stored.decision), path)
-    return replace(made, nunbit_precision=stored.runtime.precision)
+    made = export_onnx(classifier, path)
+    return replace(made, nunbit_precision=runtime_of(classifier.card).precision)
 
 
 def require_onnx() -> None:

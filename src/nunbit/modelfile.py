@@ -18,6 +18,7 @@ from nunbit.language import tr
 from nunbit.models.limit import limited_size
 from nunbit.models.registry import build_model
 from nunbit.outliers import PREFIX
+from nunbit.runtime import Runtime
 from nunbit.storage import load_tensors
 from nunbit.values import path_of
 
@@ -40,8 +41,12 @@ def model_file(run: Path | str) -> Path:
     return path / MODEL_FILE
 
 
-def load_classifier(run: Path | str) -> Classifier:
+def load_classifier(run: Path | str, runtime: Runtime | None = None) -> Classifier:
     """Load a classifier from a run folder or a model file, after verifying all of it.
+
+    Args:
+        run: the folder or the file.
+        runtime: where and how to compute; None is as in training, where the hardware can.
 
     Raises:
         MissingInputError: no such folder or file.
@@ -73,7 +78,7 @@ def load_classifier(run: Path | str) -> Classifier:
         raise DataError(
             "{path} does not describe its own weights: {reason}", path=path, reason=reason
         ) from error
-    return Classifier(module, card["class_names"], preprocess, card, decision=decision)
+    return Classifier(module, card["class_names"], preprocess, card, runtime, decision=decision)
 
 
 def _require_metrics(metrics: object) -> None:

@@ -30,7 +30,6 @@ from nunbit.runfolder import (
     read_result,
     require_same_data,
 )
-from nunbit.runtime import Runtime
 from nunbit.start import machine_of
 from nunbit.training.loop import EpochResult
 
@@ -64,7 +63,8 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
                 quoted=shlex.quote(str(run_dir)),
             )
         records = _records(run_dir)
-        classifier = _classifier(run_dir, machine_of(config, display.say))
+        # As its training used it: on its device, in its precision.
+        classifier = load_classifier(run_dir, machine_of(config, display.say))
         dataset = _dataset(run_dir, config, classifier, display)
         batch_size, names = config.eval.batch_size, dataset.class_names
         measured = measured_train(dataset.train, config)
@@ -134,13 +134,6 @@ def _records(run_dir: Path) -> _Records:
         raise DataError(
             "the records of {run_dir} cannot be read: {error}", run_dir=run_dir, error=error
         ) from error
-
-
-def _classifier(run_dir: Path, runtime: Runtime) -> Classifier:
-    """Load the model of a run as its training used it: on its device, in its precision."""
-    stored = load_classifier(run_dir)
-    known = (stored.class_names, stored.preprocess, stored.card, runtime)
-    return Classifier(stored.module, *known, decision=stored.decision)
 
 
 def _dataset(run_dir: Path, config: RunConfig, classifier: Classifier, display: Display) -> Dataset:
