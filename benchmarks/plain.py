@@ -2,14 +2,17 @@
 
     NUNBIT_DATA=path/to/data python benchmarks/plain.py [--epochs 100] [--seed 0] [--threads 1]
     NUNBIT_DATA=path/to/data python benchmarks/plain.py mnist/cnn --epochs 10
+    NUNBIT_DATA=path/to/data python benchmarks/plain.py cifar10/resnet18 --epochs 10 --keep kept.pt
 
 Plain PyTorch throughout: a DataLoader over a list of tensors, NCHW, one `.item()` per step. Only
-the reading of the pictures is nunbit's, so that both see the same pixels and statistics.
+the reading of the pictures is nunbit's, so that both see the same pixels and statistics, and the
+layers of ResNet18. With --keep, a training that takes hours goes on after the last whole epoch.
 """
 
 import argparse
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +23,7 @@ from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import open_source
 from nunbit.data.splits import open_dataset
+from nunbit.models.registry import build_model
 from nunbit.recipes import get_recipe
 
 Row = tuple[Tensor, int]
@@ -33,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=10, help="epochs between measurements")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="a file to go on from, written after each epoch")
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     torch.manual_seed(words.seed)
@@ -42,12 +47,30 @@ def main() -> None:
     sets = {part: rows_of(getattr(dataset, part), dataset.preprocess) for part in ("train", "test")}
     model = NETWORKS[words.recipe]()
     optimizer = optimizer_of(model, config.optim)
-    start = time.perf_counter()
-    for epoch in range(1, words.epochs + 1):
+    done, seconds = go_on(words.keep, model, optimizer)
+    for epoch in range(done + 1, words.epochs + 1):
+        start = time.perf_counter()
         loss = train_epoch(model, optimizer, sets["train"], config.train.batch_size)
+        seconds += time.perf_counter() - start
         if epoch % words.every == 0 or epoch == words.epochs:
             scores = ", ".join(f"{part} {accuracy(model, rows):.4f}" for part, rows in sets.items())
-            print(f"epoch {epoch}: loss {loss:.4f}, {scores}, {time.perf_counter() - start:.0f} s")
+            print(f"epoch {epoch}: loss {loss:.4f}, {scores}, {seconds:.0f} s", flush=True)
+        if words.keep:
+            states = [model.state_dict(), optimizer.state_dict(), torch.get_rng_state()]
+            torch.save([epoch, seconds, *states], words.keep)
+
+
+def go_on(
+    file: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """Bring back what was kept; return the epochs that are done and the seconds they took."""
+    if file is None or not file.exists():
+        return 0, 0.0
+    epochs, seconds, weights, updates, generator = torch.load(file, weights_only=True)
+    model.load_state_dict(weights)
+    optimizer.load_state_dict(updates)
+    torch.set_rng_state(generator)
+    return epochs, seconds
 
 
 def rows_of(pictures: ImageSet, preprocess: Preprocess) -> list[Row]:
@@ -74,7 +97,16 @@ def texts_mnist() -> nn.Sequential:
     )  # fmt: skip  # as the text prints it
 
 
-NETWORKS = {"birds/net": lambda: texts_net(16), "mnist/cnn": texts_mnist}
+def resnet18() -> nn.Module:
+    """Return ResNet18 for ten classes of 32x32 pictures, in NCHW."""
+    return build_model("resnet18", num_classes=10, in_channels=3, image_size=(32, 32))
+
+
+NETWORKS = {
+    "birds/net": lambda: texts_net(16),
+    "mnist/cnn": texts_mnist,
+    "cifar10/resnet18": resnet18,
+}
 
 
 def optimizer_of(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -102,6 +134,7 @@ def train_epoch(
 def accuracy(model: nn.Module, rows: list[Row]) -> float:
     """Return the share of right answers, as the texts count it."""
     correct = 0
+    model.eval()
     with torch.no_grad():
         for x, y in DataLoader(rows, batch_size=64):  # type: ignore[arg-type]  # as above
             correct += int((model(x).argmax(1) == y).sum())
