@@ -446,7 +446,7 @@ with limited_threads(1):
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's figures")
 @pytest.mark.slow
 def test_measuring_many_batches_takes_no_more_memory_than_a_few() -> None:
-    """Their rows, kept apart, left 35 to 74 gaps for pictures, all too small; a fresh process."""
+    """Their rows, kept apart, left up to 79 gaps for pictures, all too small; a fresh process."""
     code = """import ctypes, random, torch
 from nunbit.data.preprocess import Preprocess
 from nunbit.evaluation import collect_logits

@@ -13,7 +13,6 @@ from torch import Tensor
 import nunbit
 from conftest import write_classes
 from nunbit import running
-from nunbit.bundle import Classifier
 from nunbit.cli import main
 from nunbit.config import ModelConfig, RunConfig
 from nunbit.errors import DataError, MissingInputError, StoppedError, UsageError
@@ -195,31 +194,27 @@ def test_only_files_of_nunbit_are_its_own(first: Finished, tmp_path: Path) -> No
     assert own_metadata(tmp_path) is None
 
 
-def test_a_run_is_not_resumed_with_the_preprocessing_of_another_model(
-    first: Finished, quick: RunConfig, tmp_path: Path
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("preprocess", "written with another preprocessing"),
+        ("weights", "began with other weights"),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_model(
+    changed: str, said: str, first: Finished, quick: RunConfig, tmp_path: Path
 ) -> None:
     config = quick.override({"model.weights": str(first.run_dir), "train.epochs": 1})
     second = trained(config, tmp_path / "second")
     (second.run_dir / "result.json").unlink()
-    changed = replace(first.dataset.preprocess, mean=(0.9,))
-    classifier = first.classifier
-    Classifier(classifier.module, classifier.class_names, changed, classifier.card).save(
-        first.run_dir / "model.safetensors"
-    )
-    with pytest.raises(DataError, match="written with another preprocessing"):
-        resume_run(second.run_dir, Display(quiet=True), lambda _finished: None)
-
-
-def test_a_run_is_not_resumed_with_the_weights_of_another_model(
-    first: Finished, quick: RunConfig, tmp_path: Path
-) -> None:
-    config = quick.override({"model.weights": str(first.run_dir), "train.epochs": 1})
-    second = trained(config, tmp_path / "second")
-    (second.run_dir / "result.json").unlink()
-    with torch.no_grad():
-        next(first.classifier.module.parameters()).mul_(2)
-    first.classifier.save(first.run_dir / "model.safetensors")
-    with pytest.raises(DataError, match="began with other weights"):
+    other = first.classifier
+    if changed == "preprocess":
+        other.preprocess = replace(other.preprocess, mean=(0.9,))
+    else:
+        with torch.no_grad():
+            next(other.module.parameters()).mul_(2)
+    other.save(first.run_dir / "model.safetensors")
+    with pytest.raises(DataError, match=said):
         resume_run(second.run_dir, Display(quiet=True), lambda _finished: None)
 
 

@@ -262,17 +262,12 @@ def require_same_run(checkpoint: Checkpoint, facts: dict[str, Any]) -> None:
             path=checkpoint.path,
             changed=", ".join(changed),
         )
-    is_changed = stored.get("preprocess", facts["preprocess"]) != facts["preprocess"]
-    if now["model"]["weights"] and is_changed:  # else it follows from the pictures
+    start = ("preprocess", "weights")  # without a model to begin with, they follow from the rest
+    is_other = any(stored.get(fact, facts[fact]) != facts[fact] for fact in start)
+    if now["model"]["weights"] and is_other:
         raise DataError(
-            "{path} was written with another preprocessing: the model that model.weights names is "
-            "not the one of then",
-            path=checkpoint.path,
-        )
-    if stored.get("weights", facts["weights"]) != facts["weights"]:
-        raise DataError(
-            "{path} began with other weights: the file that model.weights names is not the one of "
-            "then",
+            "{path} was written with another preprocessing or began with other weights: the model "
+            "that model.weights names is not the one of then",
             path=checkpoint.path,
         )
     if stored["fingerprint"] != facts["fingerprint"]:

@@ -104,7 +104,7 @@ def export(
 
     Args:
         run: a run folder or a model file.
-        output: a new file; by default the model file's name with .onnx.
+        output: a new file; by default the model file with the suffix .onnx.
         format: "onnx", the only one.
         quiet: print nothing.
 
@@ -231,12 +231,14 @@ def _traced(graph: _Graph, images: Tensor, classifier: Classifier) -> tuple[byte
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         )
     assert program is not None
-    program.model.metadata_props[METADATA_KEY] = json.dumps(about(classifier), ensure_ascii=False)
+    program.model.metadata_props[METADATA_KEY] = json.dumps(
+        metadata_of(classifier), ensure_ascii=False
+    )
     return program.model_proto.SerializeToString(), program.model.opset_imports[""]
 
 
-def about(classifier: Classifier) -> dict[str, Any]:
-    """Return what the metadata says of a model."""
+def metadata_of(classifier: Classifier) -> dict[str, Any]:
+    """Return what a program needs to know to use the file, for JSON."""
     decision = classifier.decision
     return {
         "version": METADATA_VERSION,

@@ -45,7 +45,7 @@ class Start:
     origin: dict[str, str] | None
     """Name, licence, source, file and sha256 of pretrained weights; None for random ones."""
     built_for: tuple[int, int]
-    """(height, width) of pictures."""
+    """(height, width) of the pictures that it was built for; see `modelfile.built_for`."""
 
 
 @dataclass(frozen=True)

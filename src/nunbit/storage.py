@@ -103,9 +103,7 @@ def require_new_file(output: Path) -> None:
             "{folder} is no folder; create it, or choose another --output", folder=folder
         )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise CannotCreateError(
-            "cannot write into {path}: {strerror}", path=folder, strerror=os.strerror(errno.EACCES)
-        )
+        raise _unwritable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def create_folder(path: Path) -> None:
@@ -156,11 +154,8 @@ def free_folder(out: Path | None, default: Path) -> Path:
     wanted = folder.absolute()
     there = next(path for path in (wanted, *wanted.parents) if os.path.lexists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise CannotCreateError(
-            "cannot write into {path}: {strerror}",
-            path=folder,
-            strerror=os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR),
-        )
+        reason = errno.EACCES if there.is_dir() else errno.ENOTDIR
+        raise _unwritable(folder, OSError(reason, os.strerror(reason)))
     if there == wanted and any(there.iterdir()):
         raise CannotCreateError(
             "{folder} exists and is not empty; choose another --out", folder=folder

@@ -64,9 +64,9 @@ def watch_start(
                 faults.append(loss_fault(float(state.sums[0] / state.sums[2]), num_classes))
             for fault in filter(None, faults):
                 say(tr("check: {fault}", fault=fault))
-        too_far = move_fault(before, state.model, state.step) if state.step else None
-        if too_far:
-            say(tr("check: {fault}", fault=too_far))
+        moved = move_fault(before, state.model, state.step) if state.step else None
+        if moved:
+            say(tr("check: {fault}", fault=moved))
     yield from rest
 
 
