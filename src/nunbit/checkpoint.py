@@ -53,7 +53,8 @@ class Checkpointer:
         Args:
             run_dir: the run's folder.
             every: seconds or steps between two savings.
-            facts: what a resumed run must share: configuration and data fingerprint.
+            facts: what a resumed run must share: configuration, data fingerprint, preprocessing and
+                the sha256 of the weights that it began with ("" of random ones).
         """
         self.folder = run_dir / FOLDER
         self.facts = facts
