@@ -52,9 +52,10 @@ def main() -> None:
         start = time.perf_counter()
         loss = train_epoch(model, optimizer, sets["train"], config.train.batch_size)
         seconds += time.perf_counter() - start
+        print(f"epoch {epoch}: loss {loss:.4f}, {seconds:.0f} s", flush=True)
         if epoch % words.every == 0 or epoch == words.epochs:
-            scores = ", ".join(f"{part} {accuracy(model, rows):.4f}" for part, rows in sets.items())
-            print(f"epoch {epoch}: loss {loss:.4f}, {scores}, {seconds:.0f} s", flush=True)
+            scores = [f"{part} {accuracy(model, rows):.4f}" for part, rows in sets.items()]
+            print(f"epoch {epoch}: {', '.join(scores)}", flush=True)
         if words.keep:
             states = [model.state_dict(), optimizer.state_dict(), torch.get_rng_state()]
             torch.save([epoch, seconds, *states], words.keep)
