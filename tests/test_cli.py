@@ -27,6 +27,7 @@ COMMANDS = (
     "import",
     "lr-find",
     "models",
+    "preview",
     "recipes",
     "report",
     "settings",
@@ -65,6 +66,10 @@ def test_help_breaks_lines_where_the_terminal_ends(
     assert main(["predict", "--help"]) == 0
     line = "named, the others are classified all the same, and the exit code is 65.\n"
     assert line in capsys.readouterr().out
+    assert main(["lr-find", "--help"]) == 0
+    below = capsys.readouterr().out.partition("Examples:\n")[2]
+    assert below.startswith("  nunbit lr-find birds/net\n  nunbit lr-find --data photos/")
+    assert "one to try first, and the peak of a schedule. It depends" in below
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -38,6 +38,7 @@ from nunbit.finetuning import probe as probe_module
 from nunbit.finetuning import strategy as strategy_module
 from nunbit.finetuning.strategy import FEW, Strategy, _full, choose_strategy, finetune_config
 from nunbit.finished import Finished
+from nunbit.headstart import HeadStart
 from nunbit.models import pretrained
 from nunbit.models.catalog import find_entry
 from nunbit.models.head import cool_head, find_head
@@ -45,7 +46,7 @@ from nunbit.models.registry import build_model
 from nunbit.models.surgery import get
 from nunbit.recipes import get_recipe
 from nunbit.runtime import Runtime, choose_runtime, seeded
-from nunbit.start import HeadStart, preprocess_of
+from nunbit.start import preprocess_of
 from nunbit.storage import load_tensors
 from nunbit.training import tempo
 from nunbit.training.head import Labelled, LinearHead, fit_head

@@ -11,14 +11,25 @@ ROOT = Path(nunbit.__file__).parent
 # A module imports from its own or an earlier group only.
 GROUPS = (
     ("language", "pages"),
-    ("errors", "values", "sections", "config", "runtime", "storage", "recipes", "lock", "signals"),
+    (
+        "errors",
+        "values",
+        "sections",
+        "config",
+        "runtime",
+        "storage",
+        "places",
+        "recipes",
+        "lock",
+        "signals",
+    ),
     ("liveline", "progress", "streams"),
     ("data",),
     ("models",),
     ("metrics", "evaluation", "features", "outliers", "decision", "prediction"),
     ("training", "checkpoint"),
     ("bundle", "modelfile"),
-    ("start", "reading", "planning", "warmstart", "zoo", "legacy"),
+    ("start", "headstart", "reading", "planning", "warmstart", "zoo", "legacy"),
     (
         "conclusion",
         "run",
@@ -33,7 +44,7 @@ GROUPS = (
     ("comparison", "explaining", "finetuning", "diagnosis", "tuning", "exporting", "serving"),
     ("asked", "lrfind"),
     ("reporting",),
-    ("api", "networks"),
+    ("api", "networks", "previewing"),
     ("cli", "__main__", "__init__"),
 )
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group}

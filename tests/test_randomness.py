@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nunbit.config import DataConfig, RunConfig, TrainConfig
-from nunbit.data.augment import augment, uniform
+from nunbit.data.augment import CHANGES, augment, uniform
 from nunbit.data.loader import TrainLoader, shrink
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
@@ -16,6 +17,10 @@ from nunbit.data.stats import digests
 from nunbit.runtime import derive_seed, seeded
 
 CPU = torch.device("cpu")
+EVERY = DataConfig(
+    flip=True, flip_vertical=True, rotate=30, shift_pixels=3, zoom=0.5, light=0.3, saturation=0.5,
+    cutout=3,
+)  # fmt: skip  # all changes of `CHANGES`
 
 
 def pictures(n: int, side: int = 8) -> ImageSet:
@@ -119,7 +124,8 @@ def test_batches_of_an_epoch_are_as_equal_as_can_be(
 
 def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours() -> None:
     torch.manual_seed(0)
-    images, config = pictures(30).images, DataConfig(flip=True, shift_pixels=3, zoom=0.5, light=0.3)
+    images, config = pictures(30).images, EVERY
+    assert all(getattr(EVERY, name) for name in CHANGES)
     indices = torch.arange(30)
     together = augment(images, config, 1, 2, indices)
     alone = [augment(images[i : i + 1], config, 1, 2, indices[i : i + 1]) for i in range(30)]
@@ -146,7 +152,7 @@ def test_flip_mirrors_about_half_and_shift_moves_with_reflection() -> None:
 def test_augmentation_never_changes_the_stored_pictures() -> None:
     images = pictures(10).images
     before = images.clone()
-    augment(images, DataConfig(flip=True, shift_pixels=2, light=0.5), 0, 0, torch.arange(10))
+    augment(images, EVERY, 0, 0, torch.arange(10))
     assert torch.equal(images, before)
 
 
@@ -165,6 +171,69 @@ def test_a_picture_is_mirrored_in_exactly_every_other_epoch() -> None:
     for epoch in range(1, 5):
         assert torch.equal(mirrored(epoch), first ^ bool(epoch % 2))
     assert 110 < int((mirrored(0, seed=1) ^ first).sum()) < 190, "another seed, other pictures"
+
+
+def test_upside_down_comes_by_turns_and_with_mirrors_in_all_four_ways() -> None:
+    torch.manual_seed(0)
+    images, indices = pictures(200).images, torch.arange(200)
+
+    def ways(config: DataConfig) -> list[list[int]]:
+        """Return for each epoch which of the four ways each picture is shown."""
+        four = [images, images.flip(2), images.flip(1), images.flip((1, 2))]
+        found = []
+        for epoch in range(8):
+            shown = augment(images, config, 0, epoch, indices)
+            hits = torch.stack([(shown == way).all(dim=(1, 2, 3)) for way in four])
+            assert (hits.sum(0) == 1).all()
+            found.append(hits.int().argmax(0).tolist())
+        return found
+
+    only = ways(DataConfig(flip_vertical=True))
+    assert {0, 2} == {way for epoch in only for way in epoch}, "never mirrored left to right"
+    assert 70 < sum(way == 2 for way in only[0]) < 130
+    assert all(now != then for now, then in zip(only[0], only[1], strict=True))
+    for of_picture in zip(*ways(DataConfig(flip=True, flip_vertical=True)), strict=True):
+        assert sorted(of_picture[:4]) == [0, 1, 2, 3]
+        assert of_picture[4:] == of_picture[:4]
+
+
+def test_a_turn_is_what_pillow_makes_of_the_same_angle() -> None:
+    torch.manual_seed(0)
+    images = pictures(40, side=24).images
+    draw = uniform(0, "rotate", 3, torch.arange(40))
+    shown = augment(images, DataConfig(rotate=45), 0, 3, torch.arange(40))
+    middle = slice(6, 18)  # where no corner was filled
+    agree = []
+    for before, after, where in zip(images, shown, draw, strict=True):
+        turned = Image.fromarray(before.numpy()).rotate(45 * (2 * where - 1))
+        expected = torch.from_numpy(np.array(turned))
+        agree.append(float((expected == after).all(2)[middle, middle].float().mean()))
+    assert np.mean(agree) > 0.97, "but for pixels between two neighbours"
+    assert (45 * (2 * draw - 1)).min() < -35
+    assert (45 * (2 * draw - 1)).max() > 35
+
+
+def test_half_a_turn_is_both_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    images = pictures(20).images
+    ends = lambda seed, purpose, epoch, indices: np.ones(len(indices))  # noqa: E731  # one line
+    monkeypatch.setattr("nunbit.data.augment.uniform", ends)
+    shown = augment(images, DataConfig(rotate=180), 0, 0, torch.arange(20))
+    assert torch.equal(shown, images.flip((1, 2)))
+
+
+def test_saturation_moves_colours_away_from_grey_or_towards_it() -> None:
+    torch.manual_seed(0)
+    images = pictures(200).images
+    images[:100] = images[:100, :, :, :1]  # grey ones in colour
+    config = DataConfig(saturation=0.5)
+    shown = augment(images, config, 0, 0, torch.arange(200))
+    assert torch.equal(shown[:100], images[:100])
+    strength = torch.from_numpy(1 + 0.5 * (2 * uniform(0, "saturation", 0, torch.arange(200)) - 1))
+    x = images[100:].double()
+    grey = 0.299 * x[..., 0] + 0.587 * x[..., 1] + 0.114 * x[..., 2]
+    exact = grey[..., None] + strength[100:, None, None, None] * (x - grey[..., None])
+    assert (shown[100:].double() - exact.clamp(0, 255)).abs().max() <= 0.5001
 
 
 def test_cutout_covers_a_square_with_grey_and_nothing_else() -> None:

@@ -121,6 +121,7 @@ def test_answers_have_the_keys_that_the_page_for_programs_names(
         "compare": answer("compare", "digits/cnn", "--seeds", "2", "--jobs", "1", *short),
         "doctor": answer("doctor", "digits", "--features", "none", "--sample", "100"),
         "explain net": answer("explain", "net"),
+        "preview": answer("preview"),
         "lr-find": answer("lr-find", "--steps", "20", "--train.threads", "1"),
         "report": answer("report", trained["run_dir"]),
         "export": answer("export", trained["run_dir"]),

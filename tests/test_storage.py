@@ -8,14 +8,8 @@ import pytest
 import torch
 
 from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
-from nunbit.storage import (
-    atomic_write,
-    claim_folder,
-    free_folder,
-    load_tensors,
-    make_folder,
-    save_tensors,
-)
+from nunbit.places import claim_folder, free_folder, make_folder
+from nunbit.storage import atomic_write, load_tensors, save_tensors
 
 TENSORS = {
     "weight": torch.arange(6.0).view(2, 3),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from nunbit.models.registry import build_model, register_model
     from nunbit.networks import import_weights
     from nunbit.prediction import Prediction
+    from nunbit.previewing import Preview, preview
     from nunbit.recipes import get_recipe
     from nunbit.zoo import load_pretrained
 
@@ -66,9 +67,11 @@ _PUBLIC = {
     "resume": "nunbit.api",
     "report": "nunbit.api",
     "import_weights": "nunbit.networks",
+    "preview": "nunbit.previewing",
     "export": "nunbit.exporting",
     "Classifier": "nunbit.bundle",
     "Prediction": "nunbit.prediction",
+    "Preview": "nunbit.previewing",
     "RunConfig": "nunbit.config",
     "Skipped": "nunbit.data.pictures",
     "Comparison": "nunbit.comparison.compare",
@@ -111,6 +114,7 @@ __all__ = [
     "MissingInputError",
     "NunbitError",
     "Prediction",
+    "Preview",
     "RunConfig",
     "Skipped",
     "StorageError",
@@ -129,6 +133,7 @@ __all__ = [
     "load_pretrained",
     "lr_find",
     "predict",
+    "preview",
     "register_model",
     "report",
     "reset_head",

@@ -18,7 +18,8 @@ from torch import Tensor
 from nunbit.config import RunConfig
 from nunbit.errors import DataError, DivergedError, NunbitError, StorageError
 from nunbit.language import tr
-from nunbit.storage import is_temporary, load_tensors, make_folder, save_tensors
+from nunbit.places import make_folder
+from nunbit.storage import is_temporary, load_tensors, save_tensors
 from nunbit.training.loop import EpochResult
 from nunbit.training.state import Best, TrainState
 from nunbit.values import Interval

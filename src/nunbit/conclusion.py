@@ -12,11 +12,11 @@ from nunbit.data.pictures import ImageSet
 from nunbit.data.splits import Dataset
 from nunbit.decision import Decision, fit_decision, fit_temperature
 from nunbit.evaluation import Outputs, collect_logits, collect_outputs
+from nunbit.headstart import HeadStart
 from nunbit.language import tr
 from nunbit.metrics import Answers, Metrics, measure
 from nunbit.models.head import cool_head
 from nunbit.runtime import Runtime, limited_threads
-from nunbit.start import HeadStart
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ from nunbit.evaluation import Outputs
 from nunbit.language import tr
 from nunbit.modelfile import load_classifier, model_file
 from nunbit.models.stages import watched
+from nunbit.places import require_new_file
 from nunbit.prediction import VERDICTS
 from nunbit.progress import Display
 from nunbit.runtime import choose_runtime, runtime_of
-from nunbit.storage import atomic_write, require_new_file
+from nunbit.storage import atomic_write
 
 FORMATS = ("onnx",)
 METADATA_KEY, METADATA_VERSION = "nunbit", 1

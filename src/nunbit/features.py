@@ -26,8 +26,9 @@ from nunbit.errors import DataError, StorageError
 from nunbit.language import tr
 from nunbit.models.mode import eval_mode
 from nunbit.models.stages import watched
+from nunbit.places import make_folder
 from nunbit.runtime import Runtime
-from nunbit.storage import load_tensors, make_folder, save_tensors
+from nunbit.storage import load_tensors, save_tensors
 
 BATCH = 32  # pictures of 224 pixels: activations of a few hundred MB at most
 SAVE_SECONDS = 30.0  # a stop loses that much

@@ -18,14 +18,16 @@ from matplotlib.figure import Figure
 
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
-from nunbit.errors import CannotCreateError, DataError, DivergedStepError, UsageError
+from nunbit.errors import DataError, DivergedStepError, UsageError
+from nunbit.headstart import fit_start
 from nunbit.language import tr
+from nunbit.places import new_picture
 from nunbit.progress import Display
 from nunbit.reading import read_dataset, stoppable
 from nunbit.runtime import choose_runtime, limited_threads
 from nunbit.signals import stop_requests
-from nunbit.start import build_start, fit_start
-from nunbit.storage import atomic_write, make_folder
+from nunbit.start import build_start
+from nunbit.storage import atomic_write
 from nunbit.training.heart import ByHeart, learn_by_heart
 from nunbit.training.loop import Batch
 from nunbit.training.optim import build_optimizer
@@ -114,7 +116,7 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
             least=STEPS[0],
             most=STEPS[-1],
         )
-    file = _new_file(out, config.recipe)
+    file = new_picture(out, f"lr-find-{config.recipe.replace('/', '-')}")
     runtime = choose_runtime(config.train)
     with stop_requests() as stop, limited_threads(runtime.threads):
         track = stoppable(display, stop)
@@ -246,25 +248,3 @@ def draw(found: LrSearch) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
     return stream.getvalue()
-
-
-def _new_file(out: Path | None, recipe: str) -> Path:
-    """Return where the picture goes: a name that is free.
-
-    Raises:
-        CannotCreateError: the file exists, is no PNG by its name, or cannot be written.
-    """
-    if out is not None and not out.is_dir():
-        if out.suffix.lower() != ".png":
-            raise CannotCreateError("{out} is no folder and no name of a .png file", out=out)
-        if out.exists():
-            raise CannotCreateError("{out} exists; choose another --out", out=out)
-        make_folder(out.parent)
-        return out
-    folder, name = out or Path(), f"lr-find-{recipe.replace('/', '-')}"
-    make_folder(folder)
-    file, number = folder / f"{name}.png", 1
-    while file.exists():
-        number += 1
-        file = folder / f"{name}-{number}.png"
-    return file

@@ -17,8 +17,10 @@ from nunbit.errors import StorageError
 from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished, measure_views
+from nunbit.headstart import HeadStart, fit_start
 from nunbit.language import tr
 from nunbit.metrics import Metrics, measure_briefly
+from nunbit.places import make_folder
 from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runclaim import claim_existing, claim_new
@@ -35,8 +37,7 @@ from nunbit.runlines import run_header
 from nunbit.running import Training, look_at_norms, resumable, train_epochs
 from nunbit.runtime import Runtime, choose_runtime, versions
 from nunbit.signals import StopRequest, stop_requests
-from nunbit.start import HeadStart, Start, build_start, fit_start, machine_of, resolved
-from nunbit.storage import make_folder
+from nunbit.start import Start, build_start, machine_of, resolved
 from nunbit.training.loop import keep_best, score_of
 from nunbit.training.optim import build_optimizer, load_optimizers
 from nunbit.training.state import Best, TrainState, copy_weights

@@ -13,8 +13,9 @@ from nunbit.data.sources import refuse_inside
 from nunbit.errors import CannotCreateError, LockedError, MissingInputError
 from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
+from nunbit.places import create_folder
 from nunbit.runfolder import CONFIG_FILE, RUNS, SKIPPED_FILE, SPLIT_FILE, read_config
-from nunbit.storage import create_folder, is_temporary
+from nunbit.storage import is_temporary
 
 MOST_TRIES = 100  # for a folder that others keep taking; in a current folder that is gone, none is
 

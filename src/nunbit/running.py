@@ -12,6 +12,7 @@ from nunbit.data.loader import TrainLoader
 from nunbit.data.splits import Dataset
 from nunbit.errors import DivergedStepError, StoppedError
 from nunbit.events import Events
+from nunbit.headstart import HeadStart
 from nunbit.language import tr
 from nunbit.liveline import Sums
 from nunbit.progress import Display, Follow
@@ -19,7 +20,7 @@ from nunbit.runfolder import EpochLog
 from nunbit.runlines import epoch_cells
 from nunbit.runtime import Runtime, limited_threads
 from nunbit.signals import StopRequest
-from nunbit.start import HeadStart, Start
+from nunbit.start import Start
 from nunbit.training.check import dead_fault, norm_fault, watch_start
 from nunbit.training.loop import Batch, EpochResult, fit, should_stop
 from nunbit.training.state import TrainState

@@ -59,12 +59,19 @@ class DataConfig:
     flip: bool = False
     """Show each training picture mirrored left to right in every other epoch, from the first or
     the second on at random."""
+    flip_vertical: bool = False
+    """Show training pictures upside down by turns as well: for those without an up and a down."""
+    rotate: float = 0.0
+    """Largest random turn of training pictures in either direction, in degrees, up to 180; corners
+    are filled by reflection."""
     shift_pixels: int = 0
     """Largest random shift of training pictures in each direction, filled by reflection."""
     zoom: float = 0.0
     """Largest random enlargement of training pictures (0.3: up to 1.3 times)."""
     light: float = 0.0
     """Largest random change of brightness and contrast of training pictures (0.2: 20 %)."""
+    saturation: float = 0.0
+    """Largest random change of how strong colours of training pictures are (0.3: 30 %)."""
     small_size: int = 0
     """Side in pixels at which pictures are trained on at first, which is faster; 0: always full."""
     small_fraction: float = 0.6
@@ -90,9 +97,11 @@ class DataConfig:
         )
         require(0 <= self.val_fraction < 0.9, "data.val_fraction", self.val_fraction, "0 to 0.9")
         require(0 < self.test_fraction < 0.9, "data.test_fraction", self.test_fraction, "0 to 0.9")
+        require(0 <= self.rotate <= 180, "data.rotate", self.rotate, tr("0 to 180 degrees"))
         require(0 <= self.shift_pixels <= 64, "data.shift_pixels", self.shift_pixels, "0 to 64")
         require(0 <= self.zoom <= 1, "data.zoom", self.zoom, "0 to 1")
         require(0 <= self.light <= 1, "data.light", self.light, "0 to 1")
+        require(0 <= self.saturation <= 1, "data.saturation", self.saturation, "0 to 1")
         require(0 <= self.small_size <= 1024, "data.small_size", self.small_size, "0 to 1024")
         require(
             0 < self.small_fraction < 1,

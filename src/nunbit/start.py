@@ -1,9 +1,8 @@
-"""Where a training begins: the network, its first weights, and its first last layer."""
+"""Where a training begins: the network and its first weights."""
 
 import functools
 import os
 import stat
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from nunbit.config import PRETRAINED, ModelConfig, RunConfig
+from nunbit.data.augment import require_possible
 from nunbit.data.loader import shrink
-from nunbit.data.pictures import Track
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.splits import Dataset
 from nunbit.errors import UsageError
-from nunbit.evaluation import Outputs
-from nunbit.features import FeatureSource, Seen, features_of
 from nunbit.language import tr
 from nunbit.models.base import Network
 from nunbit.models.catalog import find_entry
 from nunbit.models.freeze import freeze
-from nunbit.models.head import linear_head, require_coolable, reset_head
+from nunbit.models.head import require_coolable, reset_head
 from nunbit.models.init import initialize
 from nunbit.models.mode import eval_mode
 from nunbit.models.pretrained import Pretrained
 from nunbit.models.registry import build_model, require_fit
 from nunbit.runtime import Runtime, choose_runtime, limited_threads, multiplies_bf16, seeded
-from nunbit.training.head import Labelled, LinearHead, fit_head
 from nunbit.warmstart import load_own, own_card, own_preprocess, sha256_of
 from nunbit.zoo import load_pretrained
 
@@ -46,31 +42,6 @@ class Start:
     """Name, licence, source, file and sha256 of pretrained weights; None for random ones."""
     built_for: tuple[int, int]
     """(height, width) of the pictures that it was built for; see `modelfile.built_for`."""
-
-
-@dataclass(frozen=True)
-class HeadStart:
-    """A last layer that was fitted before the first epoch, and what it was fitted on."""
-
-    head: LinearHead
-    seen: dict[str, Seen]
-    """What the network sees in the pictures of each split, by its name."""
-    computed: int
-    """Pictures whose features were not in the cache."""
-    seconds: float
-
-    def outputs(self, part: str, model: nn.Module, runtime: Runtime) -> Outputs:
-        """Return the logits (N, K) of a split, and what the stages see in it.
-
-        Args:
-            part: the split's name.
-            model: the network, whose last layer is computed as it always is: bf16 rounds.
-            runtime: where and how to compute.
-        """
-        seen, last = self.seen[part], linear_head(model)
-        with torch.inference_mode(), runtime.autocast():
-            logits = last(seen.features.to(last.weight.device))
-        return Outputs(logits.float().cpu(), seen.stages)
 
 
 def preprocess_of(config: RunConfig) -> Preprocess | None:
@@ -169,10 +140,9 @@ def build_start(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Start:
         require_coolable(model, (p.channels, p.height, p.width))
     if settings.freeze:
         freeze(model, *(pattern.strip() for pattern in settings.freeze.split(",")))
+    require_possible(config.data, p)
     if config.data.small_size:
         _require_size(model, p, config.data.small_size)
-    _require_smaller("data.cutout", config.data.cutout, p)
-    _require_smaller("data.shift_pixels", config.data.shift_pixels, p)
     if isinstance(model, Network) and model.needs_preparing and not settings.weights:
         with limited_threads(runtime.threads):
             model.prepare(_sample(dataset))
@@ -189,13 +159,12 @@ def _sample(dataset: Dataset) -> Tensor:
 
 
 def _require_size(model: nn.Module, preprocess: Preprocess, side: int) -> None:
-    """Refuse a first size that is none, or that the network cannot take: many are for one size.
+    """Refuse a first size that the network cannot take: many are for one size.
 
     Raises:
-        UsageError: it is not below the full size, or the network cannot take it.
+        UsageError: the network cannot take it.
     """
     p = preprocess
-    _require_smaller("data.small_size", side, p)
     try:
         with eval_mode(model), torch.no_grad():
             model(shrink(torch.zeros(1, p.channels, p.height, p.width), side))
@@ -203,23 +172,6 @@ def _require_size(model: nn.Module, preprocess: Preprocess, side: int) -> None:
         raise UsageError(
             "the network cannot take pictures of {side} pixels: set data.small_size to 0", side=side
         ) from error
-
-
-def _require_smaller(setting: str, pixels: int, preprocess: Preprocess) -> None:
-    """Refuse a number of pixels that leaves nothing of a picture.
-
-    Raises:
-        UsageError: it is as large as the shorter side, or larger.
-    """
-    height, width = preprocess.height, preprocess.width
-    if pixels >= min(height, width):
-        raise UsageError(
-            "{setting} is {pixels}; the pictures are {height}x{width}: set it below, or to 0",
-            setting=setting,
-            pixels=pixels,
-            height=height,
-            width=width,
-        )
 
 
 def resolved(config: RunConfig, runtime: Runtime) -> RunConfig:
@@ -243,29 +195,6 @@ def machine_of(config: RunConfig, say: Callable[[str], None]) -> Runtime:
             runtime = replace(runtime, precision="bf16")
         say(tr("{error}; computing in {describe}", error=error, describe=runtime.describe()))
         return runtime
-
-
-def fit_start(start: Start, dataset: Dataset, runtime: Runtime, track: Track) -> HeadStart:
-    """Fit the last layer on features of the training pictures and put it into the network.
-
-    Raises:
-        UsageError: its last layer is no linear layer with a bias.
-    """
-    began = time.perf_counter()
-    linear_head(start.model)  # refused before all features are computed
-    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    parts = {name: pictures for name, pictures in splits.items() if pictures is not None}
-    origin = start.origin or {"name": "", "sha256": ""}
-    source = FeatureSource(
-        start.model, dataset.preprocess, runtime, origin["name"], origin["sha256"]
-    )
-    with limited_threads(runtime.threads):
-        found, computed = features_of(source, list(parts.values()), track)
-        seen = dict(zip(parts, found, strict=True))
-        labelled = {name: Labelled(seen[name].features, parts[name].labels) for name in parts}
-        head = fit_head(labelled["train"], labelled.get("val"))
-    head.put_into(start.model)
-    return HeadStart(head, seen, computed, time.perf_counter() - began)
 
 
 def describe_start(config: RunConfig) -> str:

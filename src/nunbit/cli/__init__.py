@@ -11,6 +11,7 @@ from nunbit.cli import (  # noqa: F401  # they register their commands
     finetune,
     lists,
     lr_find,
+    preview,
     report,
     train,
     use,

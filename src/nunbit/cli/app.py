@@ -47,13 +47,22 @@ def command(name: str | None = None, *, examples: str) -> Callable[[Command], Co
     def register(function: Command) -> Command:
         text = tr(inspect.cleandoc(function.__doc__ or ""))
         said, args, options = text.partition("\n\nArgs:")
-        # The help breaks lines where the terminal ends, and not where the source does.
-        paragraphs = [" ".join(paragraph.split()) for paragraph in said.split("\n\n")]
-        function.__doc__ = "\n\n".join(paragraphs) + args + options
-        app.command(function, name=name, help_epilogue=tr(examples))
+        function.__doc__ = unwrapped(said) + args + options
+        app.command(function, name=name, help_epilogue=unwrapped(tr(examples)))
         return function
 
     return register
+
+
+def unwrapped(text: str) -> str:
+    """Return a text whose paragraphs are one line each; examples keep theirs.
+
+    The help breaks lines where the terminal ends, and not where the source does.
+    """
+    return "\n\n".join(
+        paragraph if "\n " in paragraph else " ".join(paragraph.split())
+        for paragraph in text.split("\n\n")
+    )
 
 
 @Parameter(name="*")

@@ -1,10 +1,10 @@
 """The command that looks for a learning rate: `nunbit lr-find`."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.cli.words import training_of
 from nunbit.language import mark, tr
 
 LR_FIND = mark("""Examples:
@@ -48,8 +48,6 @@ def lr_find(
     found = api.lr_find(
         recipe, data=data, model=model, out=out, steps=steps, quiet=output.quiet, **(settings or {})
     )
-    words = [*([recipe] if recipe else []), *_option("data", data), *_option("model", model)]
-    words += [word for name, value in (settings or {}).items() for word in _option(name, value)]
     say(
         output,
         tr(
@@ -63,13 +61,8 @@ def lr_find(
         tr("picture: {file}", file=found.file),
         tr(
             "next:    {command} --optim.lr {suggestion:g}",
-            command=shlex.join(["nunbit", "train", *words]),
+            command=training_of(recipe, data, model, settings),
             suggestion=found.suggestion,
         ),
     )
     return found.to_dict()
-
-
-def _option(name: str, value: object) -> list[str]:
-    """Return the words that give an option again."""
-    return [] if value is None else [f"--{name}", str(value)]

@@ -53,9 +53,9 @@ def predict(
     from nunbit import api
     from nunbit.data.given import find_pictures
     from nunbit.data.pictures import Skipped
+    from nunbit.places import require_new_file
     from nunbit.prediction import answers_table
     from nunbit.progress import Display
-    from nunbit.storage import require_new_file
 
     if file is not None:
         require_new_file(file)

@@ -1,6 +1,7 @@
 """Settings among the words of a command."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 
 from nunbit.config import SECTIONS
 from nunbit.errors import UsageError, did_you_mean
@@ -36,3 +37,13 @@ def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]
             raise UsageError("'{name}' is given twice: leave one of them out", name=name)
         given[name] = value
     return rest, given
+
+
+def training_of(
+    recipe: str | None, data: str | None, model: str | None, settings: Mapping[str, Setting] | None
+) -> str:
+    """Return the command that trains with what another command was given."""
+    words = ["nunbit", "train", *([] if recipe is None else [recipe])]
+    for name, value in {"data": data, "model": model, **(settings or {})}.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    return shlex.join(words)

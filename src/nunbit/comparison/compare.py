@@ -19,12 +19,13 @@ from nunbit.data.sources import open_source
 from nunbit.errors import NunbitError, StoppedError, UsageError
 from nunbit.language import tr
 from nunbit.lock import locked
+from nunbit.places import make_folder
 from nunbit.progress import Display
 from nunbit.reading import stoppable
 from nunbit.runfolder import METRICS_FILE, is_finished, read_result
 from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest, stop_requests
-from nunbit.storage import atomic_write, make_folder
+from nunbit.storage import atomic_write
 
 LOG_FILE = "workers.log"
 MAX_JOBS = 256

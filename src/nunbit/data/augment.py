@@ -4,6 +4,7 @@ A picture's change in an epoch does not depend on its batch, its neighbours or w
 before, so that a run can be resumed anywhere and a picture's changes can be shown on their own.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,14 @@ import torch
 from torch import Tensor
 
 from nunbit.config import DataConfig
+from nunbit.data.preprocess import Preprocess
+from nunbit.errors import UsageError
 from nunbit.runtime import derive_seed
 
+MOVES = ("flip", "flip_vertical", "rotate", "shift_pixels", "zoom")
+CHANGES = (*MOVES, "light", "saturation", "cutout")  # settings of `DataConfig`, in this order
 GREY = 127
+LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in a grey picture (ITU-R BT.601)
 Draws = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -38,54 +44,105 @@ def uniform(seed: int, purpose: str, epoch: int, indices: Tensor) -> Draws:
     return np.asarray((z >> np.uint64(11)) * 2.0**-53)
 
 
-def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Return a batch of pictures flipped, shifted, enlarged, relit and covered as settings ask.
+def require_possible(config: DataConfig, preprocess: Preprocess) -> None:
+    """Refuse changes that leave nothing of a picture, or that it has no colours for.
 
-    Geometry is one gather: each output row and column names the input row and column it shows.
+    Raises:
+        UsageError: naming the setting.
+    """
+    height, width = preprocess.height, preprocess.width
+    for name in ("shift_pixels", "cutout", "small_size"):
+        pixels = getattr(config, name)
+        if pixels >= min(height, width):
+            raise UsageError(
+                "{setting} is {pixels}; the pictures are {height}x{width}: set it below, or to 0",
+                setting=f"data.{name}",
+                pixels=pixels,
+                height=height,
+                width=width,
+            )
+    if config.saturation and preprocess.channels == 1:
+        raise UsageError("data.saturation needs colours; the pictures are grey: set it to 0")
+
+
+def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: Tensor) -> Tensor:
+    """Return a batch of pictures moved, relit and covered as the settings ask.
 
     Args:
         images: uint8 (B, H, W, C); not changed.
-        config: flip, shift_pixels, zoom, light and cutout.
+        config: `CHANGES`.
         seed: the run's seed.
         epoch: counts from 0.
         indices: int64 (B,), positions of the pictures in the training split.
     """
-    if config.flip or config.shift_pixels or config.zoom:
-        zoom = 1 + config.zoom * uniform(seed, "zoom", epoch, indices)
-        rows = _positions(images.shape[1], zoom, config, uniform(seed, "row", epoch, indices))
-        cols = _positions(images.shape[2], zoom, config, uniform(seed, "col", epoch, indices))
-        if config.flip:
-            # By turns instead of at random: no picture is seen the same way several times in a row,
-            # which short trainings gain from (arXiv 2404.00498, 3.6).
-            mirrored = ((uniform(seed, "flip", 0, indices) < 0.5) + epoch) % 2 == 1
-            cols = np.where(mirrored[:, None], cols[:, ::-1], cols)
-        count, height, width, channels = images.shape
-        lines = (np.arange(count)[:, None, None] * height + rows[:, :, None]) * width
-        kind = np.int32 if count * height * width < 2**31 else np.int64  # half the memory
-        at = np.add(lines, cols[:, None], dtype=kind, casting="same_kind")  # (B, H, W)
-        pixels = images.reshape(-1, channels)  # which index_select copies whole
-        images = pixels.index_select(0, torch.from_numpy(at).flatten()).view(images.shape)
+    if any(getattr(config, name) for name in MOVES):
+        images = _move(images, config, seed, epoch, indices)
     if config.light:
         images = _relight(images, config.light, seed, epoch, indices)
+    if config.saturation:
+        images = _saturate(images, config.saturation, seed, epoch, indices)
     if config.cutout:
         images = _cover(images, config.cutout, seed, epoch, indices)
     return images
 
 
-def _positions(
-    side: int, zoom: Draws, config: DataConfig, where: Draws
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return (B, side): the input row (or column) that each output row shows.
+def _move(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: Tensor) -> Tensor:
+    """Mirror, turn, enlarge and shift each picture: one gather, which stays in bytes.
 
-    Nearest neighbour, so that the gather stays in bytes; positions outside are reflected.
+    Each output pixel names the nearest input pixel; positions outside are reflected. Unless
+    pictures are turned, the input row depends on the output row only, and the column likewise.
     """
-    centred = np.arange(side) - (side - 1) / 2
+    count, height, width, channels = images.shape
+    y = np.broadcast_to(_centred(height)[:, None], (count, height, 1))
+    x = np.broadcast_to(_centred(width), (count, 1, width))
+    if config.flip_vertical:  # in both directions: all four ways in four epochs
+        turn = epoch // 2 if config.flip else epoch
+        y = np.where(_mirrored(uniform(seed, "flip vertical", 0, indices), turn), -y, y)
+    if config.flip:
+        x = np.where(_mirrored(uniform(seed, "flip", 0, indices), epoch), -x, x)
+    if config.rotate:
+        angle = math.radians(config.rotate) * (2 * uniform(seed, "rotate", epoch, indices) - 1)
+        cos, sin = _of_each(np.cos(angle)), _of_each(np.sin(angle))
+        y, x = cos * y + sin * x, cos * x - sin * y  # (B, H, W); counterclockwise
+    zoom = 1 + config.zoom * uniform(seed, "zoom", epoch, indices)
+    rows = _positions(y, height, zoom, config, uniform(seed, "row", epoch, indices))
+    cols = _positions(x, width, zoom, config, uniform(seed, "col", epoch, indices))
+    lines = (_of_each(np.arange(count)) * height + rows) * width
+    kind = np.int32 if count * height * width < 2**31 else np.int64  # half the memory
+    at = np.add(lines, cols, dtype=kind, casting="same_kind")  # (B, H, W)
+    pixels = images.reshape(-1, channels)  # which index_select copies whole
+    return pixels.index_select(0, torch.from_numpy(at).flatten()).view(images.shape)
+
+
+def _centred(side: int) -> Draws:
+    """Return (side,): the positions of rows (or columns), from the middle of the picture."""
+    return np.arange(side, dtype=np.float64) - (side - 1) / 2
+
+
+def _of_each(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return values (B,), one of each picture, as (B, 1, 1)."""
+    return values[:, None, None]
+
+
+def _mirrored(draw: Draws, turn: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return (B, 1, 1): whether a picture is mirrored this time.
+
+    By turns instead of at random: no picture is seen the same way several times in a row, which
+    short trainings gain from (arXiv 2404.00498, 3.6).
+    """
+    return _of_each(((draw < 0.5) + turn) % 2 == 1)
+
+
+def _positions(
+    at: Draws, side: int, zoom: Draws, config: DataConfig, where: Draws
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the input row (or column) that is shown at centred positions `at`, in their shape."""
     room = (side - side / zoom) / 2 + config.shift_pixels  # how far the window may move
     offset = (2 * where - 1) * room
-    at = np.rint(centred / zoom[:, None] + offset[:, None] + (side - 1) / 2).astype(np.int64)
+    rounded = np.rint(at / _of_each(zoom) + _of_each(offset) + (side - 1) / 2).astype(np.int64)
     period = max(1, 2 * (side - 1))
-    at = np.abs(at) % period
-    return np.where(at >= side, period - at, at)
+    rounded = np.abs(rounded) % period
+    return np.asarray(np.where(rounded >= side, period - rounded, rounded))
 
 
 def _relight(images: Tensor, light: float, seed: int, epoch: int, indices: Tensor) -> Tensor:
@@ -96,6 +153,15 @@ def _relight(images: Tensor, light: float, seed: int, epoch: int, indices: Tenso
     levels = torch.from_numpy(table.clip(0, 255).round().astype(np.uint8))  # (B, 256)
     flat = images.flatten(1).long()
     return levels.gather(1, flat).view_as(images)
+
+
+def _saturate(images: Tensor, most: float, seed: int, epoch: int, indices: Tensor) -> Tensor:
+    """Make the colours of each picture stronger or weaker by up to `most`."""
+    strength = 1 + most * (2 * uniform(seed, "saturation", epoch, indices) - 1)
+    factor = torch.from_numpy(strength).float().view(-1, 1, 1, 1)
+    x = images.float()
+    grey = (x @ torch.tensor(LUMA))[..., None]  # (B, H, W, 1)
+    return torch.lerp(grey, x, factor).round_().clamp_(0, 255).byte()
 
 
 def _cover(images: Tensor, side: int, seed: int, epoch: int, indices: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nunbit.pages.environment import page_environment
-from nunbit.storage import atomic_write, claim_folder
+from nunbit.places import claim_folder
+from nunbit.storage import atomic_write
 
 PAGE = "explanation.html"
 

@@ -21,8 +21,8 @@ from nunbit.explaining.pictures import MAX_MEASURED, draw_pictures
 from nunbit.language import tr
 from nunbit.modelfile import load_classifier
 from nunbit.models.registry import build_model, list_models
+from nunbit.places import free_folder
 from nunbit.recipes import LESSONS
-from nunbit.storage import free_folder
 from nunbit.values import Setting, path_of, typed
 
 DIRECT = ("layer", "classes")  # options that are no settings

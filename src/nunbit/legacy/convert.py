@@ -24,8 +24,8 @@ from nunbit.legacy.archive import RefusedError, check_archive, snapshot
 from nunbit.models.matching import Shapes, load_exactly, misfits, shapes_of
 from nunbit.models.registry import build_model
 from nunbit.models.summary import count_parameters
+from nunbit.places import require_new_file
 from nunbit.runtime import choose_runtime, versions
-from nunbit.storage import require_new_file
 
 TIMEOUT_SECONDS = 300
 OLDEST_TORCH = (2, 10)  # before it the restricted reader corrupted memory (CVE-2026-24747)

@@ -15,11 +15,12 @@ from matplotlib.ticker import (
 
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.table import Row
+from nunbit.places import make_folder
 from nunbit.reporting import charts
 from nunbit.reporting.figures import BLUE, GREY, ORANGE, to_png
 from nunbit.reporting.render import embedded, render
 from nunbit.runtime import versions
-from nunbit.storage import atomic_write, make_folder
+from nunbit.storage import atomic_write
 
 LIGHT = "#b9cfe8"  # of training bars: present, but not what one compares
 PALETTE = (

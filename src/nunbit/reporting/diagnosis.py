@@ -13,10 +13,11 @@ from nunbit.data.sources import absolute, refuse_inside
 from nunbit.diagnosis.doctor import Diagnosis
 from nunbit.diagnosis.examination import Examination
 from nunbit.diagnosis.findings import Finding
+from nunbit.places import claim_folder, free_folder
 from nunbit.reporting.gallery import SIDE, thumbnail
 from nunbit.reporting.render import embedded, render
 from nunbit.runtime import versions
-from nunbit.storage import atomic_write, claim_folder, free_folder
+from nunbit.storage import atomic_write
 
 FOLDER = Path("doctor")  # in the current folder
 PAGE, FIXES = "report.html", "fixes.csv"

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len, set_cell_size
+from torch import Tensor
 
 from nunbit.data.pictures import ImageSet
 from nunbit.metrics import Metrics
@@ -25,8 +26,9 @@ CJK_FONTS = (
     "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans KR", "NanumGothic", "Malgun Gothic",
     "Apple SD Gothic Neo", "Droid Sans Fallback",
 )  # fmt: skip
-SHEET = (3, 6)  # rows and columns of the sheet of mistakes
-CELL = (1.6, 2.0)  # width and height in inches of a picture of that sheet with its text
+SHEET = (3, 6)  # rows and columns of the mistakes
+CELL_WIDTH = 1.6  # inches of a picture on a sheet, with the gaps beside it
+LINE = 0.2  # inches of a line of text above it
 CELL_COLUMNS = 18  # letters of a class above a picture
 GAP = 0.08  # inches around a picture
 
@@ -120,26 +122,39 @@ def mistakes(pictures: ImageSet, verdicts: Verdicts, class_names: Sequence[str])
     shown = verdicts.surest_mistakes(rows * columns)
     if not shown:
         return None
-    rows = -(-len(shown) // columns)
-    width, height = CELL
+    titles = []
+    for i in shown:
+        said, true = (
+            short(class_names[int(labels[i])], CELL_COLUMNS)
+            for labels in (verdicts.predicted, verdicts.labels)
+        )
+        titles.append(f"{said} {verdicts.confidence[i]:.0%}\nis {true}")
+    return sheet([pictures.images[i] for i in shown], titles, columns)
+
+
+def sheet(images: Sequence[Tensor], titles: Sequence[str], columns: int) -> Figure:
+    """Draw pictures in rows, each with a text above it.
+
+    Args:
+        images: uint8 (H, W, C) each.
+        titles: one for each picture; all have as many lines.
+        columns: pictures in a row.
+    """
+    width, rows = CELL_WIDTH, -(-len(images) // columns)
+    height = width + LINE * (1 + titles[0].count("\n"))
     figure = Figure(figsize=(width * columns, height * rows))
     # All pictures on one pair of axes, in inches: eighteen pairs take five times as long.
     axes = figure.add_axes((0, 0, 1, 1))
-    for place, i in enumerate(shown):
+    for place, (picture, title) in enumerate(zip(images, titles, strict=True)):
+        image = picture.numpy()
         row, column = divmod(place, columns)
         centre, bottom = width * (column + 0.5), height * (row + 1) - GAP
-        image = pictures.images[i].numpy()
         side = (width - 2 * GAP) / max(image.shape[:2])  # inches a pixel
         half, top = side * image.shape[1] / 2, bottom - side * image.shape[0]
         axes.imshow(
             image if image.shape[2] == 3 else image[:, :, 0],
             cmap="gray", vmin=0, vmax=255, extent=(centre - half, centre + half, bottom, top),
         )  # fmt: skip  # one argument a line would say no more
-        said, true = (
-            short(class_names[int(labels[i])], CELL_COLUMNS)
-            for labels in (verdicts.predicted, verdicts.labels)
-        )
-        title = f"{said} {verdicts.confidence[i]:.0%}\nis {true}"
         axes.text(centre, top - GAP, title, ha="center", fontsize=8, parse_math=False)
     axes.set(xlim=(0, width * columns), ylim=(height * rows, 0))
     axes.axis("off")

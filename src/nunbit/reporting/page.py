@@ -12,6 +12,7 @@ from nunbit.asked import spelled
 from nunbit.data.named import NAMED
 from nunbit.finished import Finished
 from nunbit.metrics import ClassMetrics, wilson_interval
+from nunbit.places import make_folder
 from nunbit.reporting import figures
 from nunbit.reporting.calibration import Calibration, calibrate
 from nunbit.reporting.confusions import MAX_MATRIX, Cell, confusion_cells
@@ -23,7 +24,7 @@ from nunbit.reporting.slices import Slice, drops, light, sides, slices
 from nunbit.reporting.verdicts import Verdicts, judge
 from nunbit.runfolder import CONFIG_FILE
 from nunbit.runtime import versions
-from nunbit.storage import atomic_write, make_folder
+from nunbit.storage import atomic_write
 from nunbit.training.loop import EpochResult
 
 REPORT_FILE = "report.html"
