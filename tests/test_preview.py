@@ -1,0 +1,118 @@
+"""The preview: the pixels that a training shows, on one sheet, and nothing else left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import nunbit
+from nunbit import previewing
+from nunbit.cli import main
+from nunbit.config import RunConfig
+from nunbit.data.loader import TrainLoader
+from nunbit.previewing import by_turns, shown
+from nunbit.progress import Display
+from nunbit.reading import read_dataset
+from nunbit.runtime import choose_runtime
+from nunbit.signals import StopRequest
+
+
+def test_a_sheet_has_the_pixels_of_the_training(quick: RunConfig) -> None:
+    config = quick.override({"data.rotate": 20, "data.zoom": 0.3, "train.epochs": 2})
+    runtime = choose_runtime(config.train)
+    dataset = read_dataset(config, runtime, Display(quiet=True), StopRequest())
+    loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+    chosen = by_turns(dataset.train.labels, 5)
+    sheet = shown(loader, chosen, 2)
+    assert len(sheet) == 5 * 3
+    for row, i in enumerate(chosen.tolist()):
+        assert torch.equal(sheet[3 * row], dataset.train.images[i]), "first as it is"
+        for epoch in range(2):
+            order = loader.order(epoch).tolist()
+            seen = torch.cat([x for x, _ in loader.batches(epoch)])[order.index(i)]
+            ours = dataset.preprocess.normalize(sheet[3 * row + 1 + epoch][None])[0]
+            assert torch.equal(ours, seen)
+
+
+def test_classes_come_by_turns() -> None:
+    labels = torch.tensor([1, 1, 1, 0, 3, 1, 0, 3])
+    assert by_turns(labels, 5).tolist() == [3, 0, 4, 6, 1]
+    assert by_turns(labels, 99).tolist() == [3, 0, 4, 6, 1, 7, 2, 5]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["preview", "--data.rotate", "15", "--data.flip-vertical"]
+    assert main([*words, "--out", "new/a.png", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    result = json.loads(out)
+    assert result["labels"] == ["0", "1", "2", "3", "4"]
+    assert len(set(result["pictures"])) == 5
+    assert result["epochs"] == 7
+    assert result["changes"] == {
+        "data.flip_vertical": True, "data.rotate": 15.0, "data.shift_pixels": 1,
+    }  # fmt: skip
+    assert (result["size"], result["classes"], result["train_n"]) == ([8, 8, 1], 10, 1295)
+    with Image.open(tmp_path / result["file"]) as image:
+        assert image.width / image.height == pytest.approx(8 * 1.6 / (5 * 1.8), rel=0.01)
+    assert main([*words, "--out", "new"]) == 0
+    text = capsys.readouterr().out
+    assert "digits/cnn: 1,295 training pictures, 10 classes, 8x8x1\n" in text
+    assert "changes: data.flip_vertical true, data.rotate 15.0, data.shift_pixels 1\n" in text
+    assert "next:    nunbit train --data.rotate 15 --data.flip-vertical true\n" in text
+    assert (tmp_path / "new" / "preview-digits-cnn.png").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_changes_many_pictures_are_shown(quick: RunConfig, tmp_path: Path) -> None:
+    found = nunbit.preview(quick, quiet=True)
+    assert (found.epochs, found.changes) == (0, {})
+    assert found.labels == tuple("0123456789") * 4
+    assert found.file.name == "preview-quick.png"
+    again = nunbit.preview(quick, quiet=True)
+    assert again.file.name == "preview-quick-2.png", "nothing is overwritten"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "preview-quick-2.png",
+        "preview-quick.png",
+    ]
+
+
+def test_few_pictures_and_few_epochs_make_a_small_sheet(
+    quick: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(previewing, "sheet", lambda *given: drawn.append(given[1:]))
+    monkeypatch.setattr(previewing, "to_png", lambda _: b"")
+    nunbit.preview(quick, data__shift_pixels=1, quiet=True)
+    titles, columns = drawn[0]
+    assert columns == 3
+    assert titles[:6] == ["0", "epoch 1", "epoch 2", "1", "epoch 1", "epoch 2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (["--data.saturation", "0.3"], 2, "data.saturation needs colours; the pictures are grey"),
+        (["--data.rotate", "181"], 2, "data.rotate is 181.0; allowed: 0 to 180 degrees"),
+        (["--data.cutout", "8"], 2, "data.cutout is 8; the pictures are 8x8: set it below"),
+        (["--out", "taken.png"], 73, "taken.png exists; choose another --out"),
+        (["--data", "nowhere"], 66, "no such path"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    words: list[str], code: int, hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken.png").write_text("mine")
+    assert main(["preview", *words]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert hint in err
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.png"]
+
+
+def test_a_training_refuses_colours_of_grey_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data.saturation", "0.3", "--quiet"]) == 2
+    assert "data.saturation needs colours" in capsys.readouterr().err
