@@ -20,6 +20,7 @@ from machine import describe_machine  # beside this file
 from torch import Tensor, nn
 from trained import train_once  # beside this file
 
+from nunbit.config import DataConfig
 from nunbit.data import augment
 from nunbit.models import speednet
 from nunbit.training import loop
@@ -78,15 +79,16 @@ def random_filters(whitening: speednet.Whitening, _x: Tensor) -> None:
 @contextmanager
 def mirrored_at_random() -> Iterator[None]:
     """Draw in each epoch anew whether a picture is mirrored."""
-    drawn, last = augment.uniform, 0
+    move, drawn = augment._move, augment.uniform
 
-    def uniform(seed: int, purpose: str, epoch: int, indices: Tensor) -> augment.Draws:
-        nonlocal last
-        if purpose != "flip":  # which is asked for once for all epochs, after the others
-            last = epoch
-        return drawn(seed, purpose, last, indices)
+    def moved(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: Tensor) -> Tensor:
+        def uniform(seed: int, purpose: str, _epoch: int, indices: Tensor) -> augment.Draws:
+            return drawn(seed, purpose, epoch, indices)  # that of "flip" is 0 for all epochs
 
-    with patch.object(augment, "uniform", uniform):
+        with patch.object(augment, "uniform", uniform):
+            return move(images, config, seed, epoch, indices)
+
+    with patch.object(augment, "_move", moved):
         yield
 
 

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from nunbit.config import RunConfig
+from nunbit.config import DataConfig, RunConfig
+from nunbit.data.augment import augment
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
@@ -45,6 +47,21 @@ def test_every_benchmark_finds_what_it_imports(name: str, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module(name)
     assert Path(str(module.__file__)) == FOLDER / f"{name}.py"
+
+
+@pytest.mark.usefixtures("_own_modules")
+def test_a_mirror_at_random_is_drawn_anew_in_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    ablation = importlib.import_module("ablation")
+    images, indices = torch.randint(0, 256, (400, 4, 4, 3), dtype=torch.uint8), torch.arange(400)
+    config = DataConfig(flip=True)
+    with ablation.mirrored_at_random():
+        ways = [
+            (augment(images, config, 0, epoch, indices) == images).all(dim=(1, 2, 3))
+            for epoch in range(3)
+        ]
+    for one, other in pairwise(ways):
+        assert 150 < int((one == other).sum()) < 250, "neither always nor never as before"
 
 
 @pytest.mark.usefixtures("_own_modules")

@@ -1,17 +1,22 @@
 """The preview: the pixels that a training shows, on one sheet, and nothing else left behind."""
 
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 import nunbit
+from conftest import write_classes
 from nunbit import previewing
 from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
+from nunbit.errors import StoppedError
 from nunbit.previewing import by_turns, shown
 from nunbit.progress import Display
 from nunbit.reading import read_dataset
@@ -19,8 +24,15 @@ from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest
 
 
-def test_a_sheet_has_the_pixels_of_the_training(quick: RunConfig) -> None:
-    config = quick.override({"data.rotate": 20, "data.zoom": 0.3, "train.epochs": 2})
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_sheet_has_the_pixels_of_the_training(seed: int, quick: RunConfig) -> None:
+    config = quick.override(
+        {
+            "data.flip": True, "data.flip_vertical": True, "data.rotate": 20, "data.zoom": 0.3,
+            "data.light": 0.2, "data.saturation": 0.4, "data.cutout": 2, "data.channels": 3,
+            "train.seed": seed,
+        }
+    )  # fmt: skip  # a line each would say no more
     runtime = choose_runtime(config.train)
     dataset = read_dataset(config, runtime, Display(quiet=True), StopRequest())
     loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
@@ -37,9 +49,11 @@ def test_a_sheet_has_the_pixels_of_the_training(quick: RunConfig) -> None:
 
 
 def test_classes_come_by_turns() -> None:
-    labels = torch.tensor([1, 1, 1, 0, 3, 1, 0, 3])
+    labels = torch.tensor([1, 1, 1, 0, 3, 1, 0, 3])  # and none of class 2
     assert by_turns(labels, 5).tolist() == [3, 0, 4, 6, 1]
     assert by_turns(labels, 99).tolist() == [3, 0, 4, 6, 1, 7, 2, 5]
+    many = torch.arange(1000).repeat_interleave(3)
+    assert many[by_turns(many, 5)].tolist() == [0, 200, 400, 600, 800], "all over the list"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +62,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     out, err = capsys.readouterr()
     assert err == ""
     result = json.loads(out)
-    assert result["labels"] == ["0", "1", "2", "3", "4"]
+    assert result["labels"] == ["0", "2", "4", "6", "8"]
     assert len(set(result["pictures"])) == 5
     assert result["epochs"] == 7
     assert result["changes"] == {
@@ -88,7 +102,53 @@ def test_few_pictures_and_few_epochs_make_a_small_sheet(
     nunbit.preview(quick, data__shift_pixels=1, quiet=True)
     titles, columns = drawn[0]
     assert columns == 3
-    assert titles[:6] == ["0", "epoch 1", "epoch 2", "1", "epoch 1", "epoch 2"]
+    assert titles[:6] == ["0", "epoch 1", "epoch 2", "2", "epoch 1", "epoch 2"]
+    found = nunbit.preview(quick, shift_pixels=1, epochs=0, model__head="logistic", quiet=True)
+    assert (found.epochs, found.changes) == (0, {}), "a training without epochs changes nothing"
+    assert drawn[1][1] == previewing.COLUMNS
+
+
+def test_three_pictures_are_three_rows(tmp_path: Path, quick: RunConfig) -> None:
+    write_classes(tmp_path / "few", 3)
+    found = nunbit.preview(quick, data=tmp_path / "few", quiet=True)
+    assert (found.epochs, len(found.pictures)) == (0, found.train_n)
+    assert found.train_n < previewing.ROWS
+
+
+def test_another_seed_shows_other_pictures_and_the_same_seed_the_same(quick: RunConfig) -> None:
+    shown = [nunbit.preview(quick, seed=seed, quiet=True).pictures for seed in (0, 1, 0)]
+    assert shown[0] == shown[2]
+    assert len(set(shown[0]) & set(shown[1])) < 20
+
+
+def test_the_settings_of_a_run_can_be_seen(
+    quick: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those that a budget or finetune chose."""
+    config = quick.override({"data.zoom": 0.25})
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert main(["preview", "--config", "config.json"]) == 0
+    text = capsys.readouterr().out
+    assert "changes: data.zoom 0.25\n" in text
+    assert "next:    nunbit train --config config.json\n" in text
+    assert main(["preview", "digits/cnn", "--config", "config.json"]) == 2
+    assert "both a recipe ('digits/cnn') and --config were given" in capsys.readouterr().err
+
+
+def test_a_signal_while_pictures_are_read_is_heard(
+    quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last picture nothing asked for it, and the sheet was written all the same."""
+    build = previewing.build_start
+
+    def interrupted(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(*given)
+
+    monkeypatch.setattr(previewing, "build_start", interrupted)
+    with pytest.raises(StoppedError):
+        nunbit.preview(quick, quiet=True)
+    assert not list(tmp_path.glob("*.png"))
 
 
 @pytest.mark.parametrize(
@@ -97,8 +157,11 @@ def test_few_pictures_and_few_epochs_make_a_small_sheet(
         (["--data.saturation", "0.3"], 2, "data.saturation needs colours; the pictures are grey"),
         (["--data.rotate", "181"], 2, "data.rotate is 181.0; allowed: 0 to 180 degrees"),
         (["--data.cutout", "8"], 2, "data.cutout is 8; the pictures are 8x8: set it below"),
+        (["--model", "nett"], 2, "did you mean 'net'"),
+        (["--model.widht", "5"], 2, "widht"),
         (["--out", "taken.png"], 73, "taken.png exists; choose another --out"),
-        (["--data", "nowhere"], 66, "no such path"),
+        (["--data", "nowhere", "--out", "new/a.png"], 66, "no such path"),
+        (["--config", "nowhere.json"], 66, "cannot read nowhere.json"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -122,7 +122,9 @@ def test_batches_of_an_epoch_are_as_equal_as_can_be(
     assert sorted(named) == sorted(load.pictures.names), "every picture once"
 
 
-def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours() -> None:
+def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(0)
     images, config = pictures(30).images, EVERY
     assert all(getattr(EVERY, name) for name in CHANGES)
@@ -131,6 +133,17 @@ def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours() -> None:
     alone = [augment(images[i : i + 1], config, 1, 2, indices[i : i + 1]) for i in range(30)]
     assert torch.equal(together, torch.cat(alone))
     assert together.dtype == torch.uint8
+    monkeypatch.setattr("nunbit.data.augment.SOME_PIXELS", 7 * 64)
+    assert torch.equal(together, augment(images, config, 1, 2, indices)), "moved a few at a time"
+
+
+def test_what_is_done_to_pictures_does_not_depend_on_the_precision_of_networks() -> None:
+    """A matrix product for grey was bf16 where norms are measured, and lerp refused the mixture."""
+    torch.manual_seed(0)
+    images, indices = pictures(50).images, torch.arange(50)
+    plain = augment(images, EVERY, 0, 1, indices)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(augment(images, EVERY, 0, 1, indices), plain)
 
 
 def test_flip_mirrors_about_half_and_shift_moves_with_reflection() -> None:
@@ -173,9 +186,10 @@ def test_a_picture_is_mirrored_in_exactly_every_other_epoch() -> None:
     assert 110 < int((mirrored(0, seed=1) ^ first).sum()) < 190, "another seed, other pictures"
 
 
-def test_upside_down_comes_by_turns_and_with_mirrors_in_all_four_ways() -> None:
+def test_mirrors_in_both_directions_come_by_turns_and_together_in_all_four_ways() -> None:
     torch.manual_seed(0)
-    images, indices = pictures(200).images, torch.arange(200)
+    images = torch.randint(0, 256, (200, 6, 9, 3), dtype=torch.uint8)
+    indices = torch.arange(200)
 
     def ways(config: DataConfig) -> list[list[int]]:
         """Return for each epoch which of the four ways each picture is shown."""
@@ -215,11 +229,13 @@ def test_a_turn_is_what_pillow_makes_of_the_same_angle() -> None:
 
 def test_half_a_turn_is_both_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    images = pictures(20).images
+    images = torch.randint(0, 256, (20, 5, 9, 3), dtype=torch.uint8)  # not square
     ends = lambda seed, purpose, epoch, indices: np.ones(len(indices))  # noqa: E731  # one line
     monkeypatch.setattr("nunbit.data.augment.uniform", ends)
     shown = augment(images, DataConfig(rotate=180), 0, 0, torch.arange(20))
     assert torch.equal(shown, images.flip((1, 2)))
+    line = images[:, :1]
+    assert torch.equal(augment(line, DataConfig(rotate=180), 0, 0, torch.arange(20)), line.flip(2))
 
 
 def test_saturation_moves_colours_away_from_grey_or_towards_it() -> None:

@@ -79,9 +79,15 @@ def test_every_command_shown_is_one_that_nunbit_takes() -> None:
         app.parse_args(words, exit_on_error=False, print_error=False)
 
 
-def test_every_link_leads_to_a_file() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
+@pytest.mark.parametrize(
+    "page",
+    [*README.parent.glob("*.md"), *(README.parent / "docs").glob("*.md")],
+    ids=lambda page: page.name,
+)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
 
 
 def test_the_example_of_an_own_loop_makes_a_model(capsys: pytest.CaptureFixture[str]) -> None:

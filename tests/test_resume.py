@@ -38,7 +38,7 @@ from nunbit.progress import Display
 from nunbit.run import train_run
 from nunbit.runfolder import read_predictions
 from nunbit.runtime import choose_runtime
-from nunbit.storage import load_tensors, save_tensors
+from nunbit.storage import load_tensors, save_tensors, temporary_name
 from nunbit.training import loop
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
@@ -407,8 +407,8 @@ def test_a_folder_killed_before_the_run_began_can_be_used(quick: RunConfig, tmp_
     (folder / FOLDER).mkdir(parents=True)
     (folder / LOCK_FILE).touch()
     (folder / "split.csv").write_text("torn")
-    (folder / ".config.json.12ab34cd.tmp").write_text("{")
-    (folder / FOLDER / ".probe-12ab34cd.tmp").touch()
+    (folder / temporary_name("config.json")).write_text("{")
+    (folder / FOLDER / temporary_name("probe")).touch()
     nunbit.train(quick, epochs=1, run_dir=folder, quiet=True)
     assert not list(folder.rglob(".*.tmp"))
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nunbit.errors import CannotCreateError, DataError, MissingInputError, StorageError
-from nunbit.places import claim_folder, free_folder, make_folder
+from nunbit.errors import DataError, MissingInputError, StorageError
 from nunbit.storage import atomic_write, load_tensors, save_tensors
 
 TENSORS = {
@@ -106,38 +105,3 @@ def test_the_umask_decides_the_mode(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
-
-
-def test_a_free_folder_is_found_without_being_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "empty").mkdir()
-    assert free_folder(None, tmp_path / "empty") == tmp_path / "empty-2"
-    assert free_folder(tmp_path / "empty", tmp_path) == tmp_path / "empty"
-    assert free_folder(tmp_path / "a" / "b", tmp_path) == tmp_path / "a" / "b"
-    for taken in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(CannotCreateError):
-            free_folder(taken, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
-
-
-def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(CannotCreateError, match="cannot write into"):
-        make_folder(tmp_path / "file" / "run")
-    make_folder(tmp_path / "새 폴더 🌼" / "run")
-    assert list((tmp_path / "새 폴더 🌼" / "run").iterdir()) == []
-
-
-def test_a_folder_is_claimed_by_one_only(tmp_path: Path) -> None:
-    default = tmp_path / "doctor" / "photos"
-    first = claim_folder(default, is_asked=False)
-    second = claim_folder(default, is_asked=False)  # though the first has written nothing yet
-    assert (first, second) == (default, default.with_name("photos-2"))
-    (tmp_path / "empty").mkdir()
-    assert claim_folder(tmp_path / "empty", is_asked=True) == tmp_path / "empty"
-    (tmp_path / "empty" / "report.html").touch()
-    with pytest.raises(CannotCreateError, match="is not empty; choose another --out"):
-        claim_folder(tmp_path / "empty", is_asked=True)
-    for is_asked in (True, False):
-        with pytest.raises(CannotCreateError, match="cannot write into"):
-            claim_folder(tmp_path / "empty" / "report.html" / "below", is_asked=is_asked)

@@ -21,13 +21,12 @@ from nunbit.data.loader import TrainLoader
 from nunbit.errors import DataError, DivergedStepError, UsageError
 from nunbit.headstart import fit_start
 from nunbit.language import tr
-from nunbit.places import new_picture
+from nunbit.places import free_picture, write_picture
 from nunbit.progress import Display
 from nunbit.reading import read_dataset, stoppable
 from nunbit.runtime import choose_runtime, limited_threads
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
-from nunbit.storage import atomic_write
 from nunbit.training.heart import ByHeart, learn_by_heart
 from nunbit.training.loop import Batch
 from nunbit.training.optim import build_optimizer
@@ -116,7 +115,8 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
             least=STEPS[0],
             most=STEPS[-1],
         )
-    file = new_picture(out, f"lr-find-{config.recipe.replace('/', '-')}")
+    name = f"lr-find-{config.recipe.replace('/', '-')}"
+    file = free_picture(out, name)  # refused before the test
     runtime = choose_runtime(config.train)
     with stop_requests() as stop, limited_threads(runtime.threads):
         track = stoppable(display, stop)
@@ -135,8 +135,7 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
     points = tuple(map(Point, rates, losses, smoothed))
     least, steepest = read_off(points, by_heart)
     found = LrSearch(round_rate(least / 10), least, steepest, points, by_heart, file)
-    atomic_write(file, draw(found))
-    return found
+    return replace(found, file=write_picture(out, name, draw(found)))
 
 
 def sweep(

@@ -2,10 +2,12 @@
 
 import errno
 import os
-import secrets
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
-from nunbit.errors import CannotCreateError
+from nunbit.errors import CannotCreateError, StorageError
+from nunbit.storage import atomic_write, temporary_name
 
 
 def require_new_file(output: Path) -> None:
@@ -45,7 +47,7 @@ def make_folder(path: Path) -> None:
     """
     create_folder(path)
     try:
-        probe = path / f".probe-{secrets.token_hex(4)}.tmp"  # litter by its name if we die here
+        probe = path / temporary_name("probe")  # litter by its name if we die here
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -70,42 +72,79 @@ def free_folder(out: Path | None, default: Path) -> Path:
     while out is None and os.path.lexists(folder):
         number += 1
         folder = default.with_name(f"{default.name}-{number}")
-    wanted = folder.absolute()
-    there = next(path for path in (wanted, *wanted.parents) if os.path.lexists(path))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        reason = errno.EACCES if there.is_dir() else errno.ENOTDIR
-        raise _unwritable(folder, OSError(reason, os.strerror(reason)))
-    if there == wanted and any(there.iterdir()):
+    if _require_makeable(folder) and any(folder.iterdir()):
         raise CannotCreateError(
             "{folder} exists and is not empty; choose another --out", folder=folder
         )
     return folder
 
 
-def new_picture(out: Path | None, name: str) -> Path:
-    """Return where a picture goes: a file that is not there yet.
+def _require_makeable(folder: Path) -> bool:
+    """Return whether a folder is there, and refuse one that could not be made or written.
+
+    Raises:
+        CannotCreateError: the next folder above it that there is cannot be written.
+    """
+    wanted = folder.absolute()
+    there = next(path for path in (wanted, *wanted.parents) if os.path.lexists(path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = errno.EACCES if there.is_dir() else errno.ENOTDIR
+        raise _unwritable(folder, OSError(reason, os.strerror(reason)))
+    return there == wanted
+
+
+def free_picture(out: Path | None, name: str) -> Path:
+    """Return where a picture may go: a file that is not there. Nothing is created yet.
 
     Args:
         out: a new PNG file, or a folder for it; None is the current folder.
         name: of the file in a folder, without suffix; where it is taken, a number follows.
 
     Raises:
-        CannotCreateError: the file exists, is no PNG by its name, or cannot be written.
+        CannotCreateError: the file exists, is no PNG by its name, or could not be written.
     """
-    if out is not None and not out.is_dir():
-        if out.suffix.lower() != ".png":
-            raise CannotCreateError("{out} is no folder and no name of a .png file", out=out)
-        if os.path.lexists(out):
-            raise CannotCreateError("{out} exists; choose another --out", out=out)
-        make_folder(out.parent)
-        return out
-    folder = out or Path()
-    make_folder(folder)
-    file, number = folder / f"{name}.png", 1
-    while os.path.lexists(file):
-        number += 1
-        file = folder / f"{name}-{number}.png"
+    file = next(file for file in _names(out, name) if not os.path.lexists(file))
+    _require_makeable(file.parent)
     return file
+
+
+def write_picture(out: Path | None, name: str, data: bytes) -> Path:
+    """Write a picture where `free_picture` says, or beside it if that is taken by now.
+
+    Raises:
+        CannotCreateError: the file that was asked for is there by now, or its folder is locked.
+        StorageError: the disk is full.
+    """
+    for file in _names(out, name):
+        make_folder(file.parent)
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # it is ours
+        except FileExistsError:
+            continue
+        try:
+            atomic_write(file, data)
+        except StorageError:
+            file.unlink(missing_ok=True)
+            raise
+        return file
+    raise AssertionError("names never end")
+
+
+def _names(out: Path | None, name: str) -> Iterator[Path]:
+    """Yield the file that was asked for, or names in a folder without end: a, a-2, a-3...
+
+    Raises:
+        CannotCreateError: what was asked for is no PNG by its name, or a second name is needed.
+    """
+    if out is None or out.is_dir():
+        folder = out or Path()
+        yield folder / f"{name}.png"
+        yield from (folder / f"{name}-{number}.png" for number in count(2))
+    elif out.suffix.lower() != ".png":
+        raise CannotCreateError("{out} is no folder and no name of a .png file", out=out)
+    else:
+        yield out
+        raise CannotCreateError("{out} exists; choose another --out", out=out)
 
 
 def claim_folder(folder: Path, *, is_asked: bool) -> Path:

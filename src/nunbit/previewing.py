@@ -15,15 +15,15 @@ from torch import Tensor
 
 from nunbit.asked import asked_config
 from nunbit.config import DataConfig, RunConfig
-from nunbit.data.augment import CHANGES, augment, require_possible
+from nunbit.data.augment import CHANGES, augment
 from nunbit.data.loader import TrainLoader
-from nunbit.places import new_picture
+from nunbit.places import free_picture, write_picture
 from nunbit.progress import Display
 from nunbit.reading import read_dataset
 from nunbit.reporting.figures import CELL_COLUMNS, sheet, short, to_png
 from nunbit.runtime import choose_runtime, limited_threads
 from nunbit.signals import stop_requests
-from nunbit.storage import atomic_write
+from nunbit.start import build_start
 from nunbit.values import Setting
 
 ROWS, COLUMNS = 5, 8  # of the sheet: pictures, and how often each is shown
@@ -40,7 +40,7 @@ class Preview:
     labels: tuple[str, ...]
     """Their classes."""
     epochs: int
-    """How many epochs of each picture are shown; 0 where epochs do not change pictures."""
+    """How many epochs of each picture are shown; 0 where nothing changes them."""
     changes: dict[str, Setting]
     """The settings that change pictures, by name, and their values."""
     train_n: int
@@ -68,32 +68,33 @@ def preview(
     Args:
         recipe: as in `train`, with data and model.
         data: in place of the recipe's.
-        model: in place of the recipe's; pretrained weights have their own size of pictures.
+        model: in place of the recipe's; with `model.weights` it says what pictures look like.
         out: a new PNG file or a folder for it; by default the current folder.
         quiet: print nothing.
         settings: single fields, as in `train`.
 
     Raises:
-        NunbitError: wrong settings, data that cannot be used, or no file to write.
+        NunbitError: what a training would refuse, or no file to write.
     """
-    config = asked_config(recipe, data, model, settings)
+    config, place = asked_config(recipe, data, model, settings), None if out is None else Path(out)
     name = f"preview-{config.recipe.replace('/', '-')}"
-    file = new_picture(None if out is None else Path(out), name)
+    free_picture(place, name)  # refused before the pictures are read
     runtime = choose_runtime(config.train)
     with stop_requests() as stop, limited_threads(runtime.threads):
         dataset = read_dataset(config, runtime, Display(quiet=quiet), stop)
+        build_start(config, dataset, runtime)  # what a training would refuse is refused here
+        stop.check()  # nobody asks it after this block
     train, p = dataset.train, dataset.preprocess
-    require_possible(config.data, p)
-    changes = changes_of(config.data)
     loader = TrainLoader(train, p, config, runtime.device)
+    changes = changes_of(config.data) if loader.epochs else {}
     epochs = min(COLUMNS - 1, loader.epochs) if changes else 0
-    chosen = by_turns(train.labels, ROWS if epochs else ROWS * COLUMNS)
+    order = loader.order(0)
+    chosen = order[by_turns(train.labels[order], ROWS if epochs else ROWS * COLUMNS)]
     labels = [dataset.class_names[k] for k in train.labels[chosen].tolist()]
     columns = 1 + epochs if epochs else min(COLUMNS, len(chosen))
     figure = sheet(shown(loader, chosen, epochs), titles(labels, epochs), columns)
-    atomic_write(file, to_png(figure))
     return Preview(
-        file=file,
+        file=write_picture(place, name, to_png(figure)),
         recipe=config.recipe,
         pictures=tuple(train.names[i] for i in chosen.tolist()),
         labels=tuple(labels),
@@ -116,12 +117,17 @@ def by_turns(labels: Tensor, count: int) -> Tensor:
 
     Args:
         labels: int64 (N,).
-        count: how many; fewer where there are fewer pictures.
+        count: how many; fewer where there are fewer pictures, of some classes where there are more
+            classes.
     """
     by_class = torch.argsort(labels, stable=True)
     sizes = torch.bincount(labels)
     rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[by_class]]
-    return by_class[torch.argsort(rank, stable=True)][:count]
+    turns = by_class[torch.argsort(rank, stable=True)]
+    classes = int((sizes > 0).sum())
+    if classes > count:  # from all over the list of classes
+        return turns[torch.arange(count) * classes // count]
+    return turns[:count]
 
 
 def shown(loader: TrainLoader, chosen: Tensor, epochs: int) -> list[Tensor]:

@@ -60,10 +60,10 @@ class DataConfig:
     """Show each training picture mirrored left to right in every other epoch, from the first or
     the second on at random."""
     flip_vertical: bool = False
-    """Show training pictures upside down by turns as well: for those without an up and a down."""
+    """Show each training picture mirrored top to bottom in every other epoch; with data.flip all
+    four ways come in four epochs."""
     rotate: float = 0.0
-    """Largest random turn of training pictures in either direction, in degrees, up to 180; corners
-    are filled by reflection."""
+    """Largest random rotation of training pictures in either direction, in degrees, up to 180."""
     shift_pixels: int = 0
     """Largest random shift of training pictures in each direction, filled by reflection."""
     zoom: float = 0.0

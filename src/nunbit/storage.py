@@ -28,7 +28,7 @@ from nunbit.language import tr
 METADATA_KEY = "nunbit"
 DIGEST_KEY = "sha256"
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
-TEMPORARY = re.compile(r"\.(.+\.|probe-)[0-9a-f]{8}\.tmp", re.DOTALL)
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 # What foreign JSON raises: json recurses as deep as its text.
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -39,7 +39,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the disk is full or the folder cannot be written; the old file is unharmed.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         # O_EXCL: never write through a file that somebody else put there; 0o666 honours the umask.
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
@@ -55,8 +55,13 @@ def atomic_write(path: Path, data: bytes) -> None:
         raise StorageError(_explain(path, len(data), error)) from error
 
 
+def temporary_name(name: str) -> str:
+    """Return a name for a file that is there for a moment; who dies then leaves it behind."""
+    return f".{name}.{secrets.token_hex(4)}.tmp"
+
+
 def is_temporary(name: str) -> bool:
-    """Return whether a name is one that `atomic_write` or `make_folder` uses for a moment."""
+    """Return whether a name is one of `temporary_name`."""
     return TEMPORARY.fullmatch(name) is not None
 
 

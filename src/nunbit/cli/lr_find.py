@@ -61,7 +61,7 @@ def lr_find(
         tr("picture: {file}", file=found.file),
         tr(
             "next:    {command} --optim.lr {suggestion:g}",
-            command=training_of(recipe, data, model, settings),
+            command=training_of(recipe, data=data, model=model, **(settings or {})),
             suggestion=found.suggestion,
         ),
     )

@@ -1,12 +1,15 @@
 """The command that shows what a training will show its network: `nunbit preview`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
-from nunbit.cli.words import training_of
+from nunbit.cli.words import asked_recipe, training_of
 from nunbit.language import mark, tr
 from nunbit.values import as_word
+
+if TYPE_CHECKING:
+    from nunbit.previewing import Preview
 
 PREVIEW = mark("""Examples:
   nunbit preview --data photos/
@@ -15,7 +18,7 @@ PREVIEW = mark("""Examples:
 
 Pictures are changed anew in each epoch, as data.flip, data.flip_vertical, data.rotate,
 data.shift_pixels, data.zoom, data.light, data.saturation and data.cutout say; `nunbit settings`
-explains them. Look whether a person could still tell the classes.""")
+explains them. Look whether a person could still tell the classes; --train.seed 1 shows others.""")
 
 
 @command(examples=PREVIEW)
@@ -25,6 +28,7 @@ def preview(
     *,
     data: str | None = None,
     model: str | None = None,
+    config: Path | None = None,
     out: Path | None = None,
     output: Output = DEFAULT_OUTPUT,
     settings: Settings = None,
@@ -37,18 +41,32 @@ def preview(
     Args:
         recipe: A named run (`nunbit recipes`).
         data: A known name, a folder of class folders, a .csv (path,label) or parquet.
-        model: A network; pretrained weights have their own size of pictures.
+        model: A network; with --model.weights it says what the pictures look like.
+        config: The config.json of a run, also of one that finetune or a budget chose.
         out: A new .png file, or a folder for it; the default is the current folder.
         output: How to answer.
         settings: Settings by dotted name.
     """
     from nunbit.previewing import preview as draw
 
-    found = draw(recipe, data=data, model=model, out=out, quiet=output.quiet, **(settings or {}))
+    found = draw(
+        asked_recipe(recipe, config),
+        data=data,
+        model=model,
+        out=out,
+        quiet=output.quiet,
+        **(settings or {}),
+    )
+    words = {"config": config, "data": data, "model": model, **(settings or {})}
+    say(output, *_lines(found), tr("next:    {command}", command=training_of(recipe, **words)))
+    return found.to_dict()
+
+
+def _lines(found: "Preview") -> list[str]:
+    """Say of what the sheet is, and where it lies."""
     height, width, channels = found.size
     changes = ", ".join(f"{name} {as_word(value)}" for name, value in found.changes.items())
-    say(
-        output,
+    return [
         tr(
             "{recipe}: {train:,} training pictures, {classes} classes, {width}x{height}x{channels}",
             recipe=found.recipe,
@@ -60,6 +78,4 @@ def preview(
         ),
         tr("changes: {changes}", changes=changes or tr("none; every epoch shows them as they are")),
         tr("picture: {file}", file=found.file),
-        tr("next:    {command}", command=training_of(recipe, data, model, settings)),
-    )
-    return found.to_dict()
+    ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, left_of, say
-from nunbit.errors import MissingInputError, UsageError
+from nunbit.cli.words import asked_recipe
 from nunbit.language import mark, tr
 from nunbit.values import Setting
 
@@ -58,18 +58,10 @@ def train(
     """
     from nunbit import api
     from nunbit.asked import gathered
-    from nunbit.config import RunConfig
 
-    if config is not None and recipe is not None:
-        raise UsageError(
-            "both a recipe ('{recipe}') and --config were given; choose one", recipe=recipe
-        )
-    chosen: str | RunConfig | None = recipe
-    if config is not None:
-        chosen = RunConfig.from_json(_read_text(config))
     short: dict[str, Setting] = {"data.skip_bad": skip_bad or None, "data.overrides": overrides}
     finished = api.train(
-        chosen,
+        asked_recipe(recipe, config),
         data=data,
         model=model,
         budget=None if budget is None else left_of(budget),
@@ -132,10 +124,3 @@ def _views_line(views: dict[str, Any]) -> str:
         low=low,
         high=high,
     )
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MissingInputError("cannot read {path}: {error}", path=path, error=error) from error

@@ -1,10 +1,11 @@
-"""Settings among the words of a command."""
+"""From the words of a command to what they ask for, and back."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-from nunbit.config import SECTIONS
-from nunbit.errors import UsageError, did_you_mean
+from nunbit.config import SECTIONS, RunConfig
+from nunbit.errors import MissingInputError, UsageError, did_you_mean
 from nunbit.values import Setting
 
 
@@ -39,11 +40,33 @@ def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]
     return rest, given
 
 
-def training_of(
-    recipe: str | None, data: str | None, model: str | None, settings: Mapping[str, Setting] | None
-) -> str:
-    """Return the command that trains with what another command was given."""
+def asked_recipe(recipe: str | None, config: Path | None) -> str | RunConfig | None:
+    """Return what a recipe's name or the config.json of a run asks for.
+
+    Raises:
+        UsageError: both are given, or the file holds no settings.
+        MissingInputError: the file cannot be read.
+    """
+    if config is None:
+        return recipe
+    if recipe is not None:
+        raise UsageError(
+            "both a recipe ('{recipe}') and --config were given; choose one", recipe=recipe
+        )
+    try:
+        return RunConfig.from_json(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingInputError("cannot read {path}: {error}", path=config, error=error) from error
+
+
+def training_of(recipe: str | None, **options: Setting | Path | None) -> str:
+    """Return the command that trains with what another command was given.
+
+    Args:
+        recipe: its name.
+        options: by name; None is one that was not given.
+    """
     words = ["nunbit", "train", *([] if recipe is None else [recipe])]
-    for name, value in {"data": data, "model": model, **(settings or {})}.items():
+    for name, value in options.items():
         words += [] if value is None else [f"--{name}", str(value)]
     return shlex.join(words)

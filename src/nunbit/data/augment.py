@@ -18,6 +18,7 @@ from nunbit.runtime import derive_seed
 
 MOVES = ("flip", "flip_vertical", "rotate", "shift_pixels", "zoom")
 CHANGES = (*MOVES, "light", "saturation", "cutout")  # settings of `DataConfig`, in this order
+SOME_PIXELS = 2**20  # moved at once, which need some 50 bytes each while they are rotated
 GREY = 127
 LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in a grey picture (ITU-R BT.601)
 Draws = np.ndarray[Any, np.dtype[np.float64]]
@@ -76,7 +77,9 @@ def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: 
         indices: int64 (B,), positions of the pictures in the training split.
     """
     if any(getattr(config, name) for name in MOVES):
-        images = _move(images, config, seed, epoch, indices)
+        some = max(1, SOME_PIXELS // (images.shape[1] * images.shape[2]))
+        parts = zip(images.split(some), indices.split(some), strict=True)
+        images = torch.cat([_move(part, config, seed, epoch, at) for part, at in parts])
     if config.light:
         images = _relight(images, config.light, seed, epoch, indices)
     if config.saturation:
@@ -87,17 +90,17 @@ def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: 
 
 
 def _move(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Mirror, turn, enlarge and shift each picture: one gather, which stays in bytes.
+    """Mirror, rotate, enlarge and shift each picture: one gather, which stays in bytes.
 
     Each output pixel names the nearest input pixel; positions outside are reflected. Unless
-    pictures are turned, the input row depends on the output row only, and the column likewise.
+    pictures are rotated, the input row depends on the output row only, and the column likewise.
     """
     count, height, width, channels = images.shape
     y = np.broadcast_to(_centred(height)[:, None], (count, height, 1))
     x = np.broadcast_to(_centred(width), (count, 1, width))
-    if config.flip_vertical:  # in both directions: all four ways in four epochs
-        turn = epoch // 2 if config.flip else epoch
-        y = np.where(_mirrored(uniform(seed, "flip vertical", 0, indices), turn), -y, y)
+    if config.flip_vertical:
+        time = epoch // 2 if config.flip else epoch  # all four ways in four epochs
+        y = np.where(_mirrored(uniform(seed, "flip vertical", 0, indices), time), -y, y)
     if config.flip:
         x = np.where(_mirrored(uniform(seed, "flip", 0, indices), epoch), -x, x)
     if config.rotate:
@@ -124,13 +127,13 @@ def _of_each(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values[:, None, None]
 
 
-def _mirrored(draw: Draws, turn: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _mirrored(draw: Draws, time: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return (B, 1, 1): whether a picture is mirrored this time.
 
     By turns instead of at random: no picture is seen the same way several times in a row, which
     short trainings gain from (arXiv 2404.00498, 3.6).
     """
-    return _of_each(((draw < 0.5) + turn) % 2 == 1)
+    return _of_each(((draw < 0.5) + time) % 2 == 1)
 
 
 def _positions(
@@ -160,7 +163,9 @@ def _saturate(images: Tensor, most: float, seed: int, epoch: int, indices: Tenso
     strength = 1 + most * (2 * uniform(seed, "saturation", epoch, indices) - 1)
     factor = torch.from_numpy(strength).float().view(-1, 1, 1, 1)
     x = images.float()
-    grey = (x @ torch.tensor(LUMA))[..., None]  # (B, H, W, 1)
+    # No matrix product: what that rounds depends on the batch.
+    red, green, blue = x.unbind(-1)
+    grey = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[..., None]  # (B, H, W, 1)
     return torch.lerp(grey, x, factor).round_().clamp_(0, 255).byte()
 
 

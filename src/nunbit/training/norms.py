@@ -34,14 +34,15 @@ def measure_norms(
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    with eval_mode(model), torch.no_grad(), runtime.autocast():
+    with eval_mode(model), torch.no_grad():
         try:
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # torch's word for an average in which all batches count alike
                 norm.train()
-            for x, _ in batches:
-                model(x)
+            for x, _ in batches:  # made of pictures, which is no matter of the network's precision
+                with runtime.autocast():
+                    model(x)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
