@@ -81,11 +81,11 @@ def test_a_folder_without_split(colours: Path) -> None:
 
 def test_folders_with_splits_are_kept_as_given(tmp_path: Path) -> None:
     for part, count in (("train", 10), ("val", 4), ("test", 5)):
-        write_classes(tmp_path / "all" / part, count, first_seed=count)
+        write_classes(tmp_path / "all" / part, count, first_seed=100 * count)
         if part != "test":
-            write_classes(tmp_path / "two" / part, count, first_seed=count)
+            write_classes(tmp_path / "two" / part, count, first_seed=100 * count)
         if part != "val":
-            write_classes(tmp_path / "held" / part, count, first_seed=count)
+            write_classes(tmp_path / "held" / part, count, first_seed=100 * count)
     assert sizes(opened(tmp_path / "all")) == (30, 12, 15)
     assert sizes(opened(tmp_path / "two")) == (27, 3, 12), "val is the held-out test"
     assert sizes(opened(tmp_path / "held")) == (27, 3, 15)
@@ -251,6 +251,21 @@ def test_validation_is_not_taken_from_what_the_test_split_holds(tmp_path: Path) 
     assert data.leaks == 30
     assert sizes(data) == (21, 9, 30)
     assert not set(data.test.digests) & {*data.train.digests, *data.val.digests}
+
+
+def test_a_given_validation_split_holds_no_test_pictures(tmp_path: Path) -> None:
+    """It chooses the epoch, the temperature and when to decline: the test accuracy flattered."""
+    for part in ("train", "val", "test"):
+        write_classes(tmp_path / "d" / part, 8, first_seed=100 * len(part) + ord(part[0]))
+    shutil.copy(tmp_path / "d/test/red/001.png", tmp_path / "d/val/red/copy.png")
+    data = opened(tmp_path / "d")
+    assert data.val is not None
+    assert (sizes(data), data.leaks) == ((24, 24, 24), 1)
+    assert "val/red/copy.png" not in data.val.names
+    shutil.rmtree(tmp_path / "d/val")
+    shutil.copytree(tmp_path / "d/test", tmp_path / "d/val")
+    with pytest.raises(DataError, match="no validation pictures are left: test holds the same"):
+        opened(tmp_path / "d")
 
 
 def test_a_class_that_leaks_shrink_is_still_trained_on(tmp_path: Path) -> None:

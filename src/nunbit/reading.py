@@ -89,7 +89,10 @@ def _say_what_was_done(dataset: Dataset, display: Display) -> None:
         say_left_out(display, fault)
     if dataset.leaks:
         display.say(
-            tr("left out {leaks} training pictures that are held out as well", leaks=dataset.leaks)
+            tr(
+                "left out {leaks} pictures of training or validation that are held out as well",
+                leaks=dataset.leaks,
+            )
         )
     if dataset.reading.kept:
         display.say(

@@ -46,7 +46,7 @@ class Dataset:
     fingerprint: str
     """sha256 of the pictures and labels of all splits."""
     leaks: int
-    """Training pictures left out because the very same picture is held out by the source."""
+    """Pictures of training or validation left out because the source holds the same ones out."""
     reading: Reading = field(default_factory=Reading)
     """Where the pixels came from, and where they are."""
     pictures: int = 0
@@ -108,9 +108,9 @@ def assign(
 ) -> tuple[ImageSet, ImageSet | None, ImageSet, int]:
     """Return (train, val, test, leaks) from the parts that a source has.
 
-    A part that the source gives is kept as it is, but for training pictures that another one holds
-    as well, the leaks. With only train and val given, val is the held-out test and the validation
-    split is taken from train.
+    A part that the source gives is kept as it is, but for the leaks: training pictures that another
+    one holds as well, and validation pictures that test does. With only train and val given, val is
+    the held-out test and the validation split is taken from train.
 
     Raises:
         DataError: a class has too few pictures to be in every split.
@@ -121,11 +121,14 @@ def assign(
     train = parts["train"] if "train" in parts else parts["all"]
     seed = config.split_seed
     _require_each_class(train.labels, source.class_names)
-    test, val, whole = parts.get("test"), parts.get("val"), len(train)
-    if not source.is_published:
-        # Before validation is taken from the rest: it must not select by test pictures.
+    test, val = parts.get("test"), parts.get("val")
+    whole = len(train) + len(val or ())
+    if not source.is_published:  # nothing may select by test pictures
+        if val is not None and test is not None:
+            val = _validation(val, test)
+        # Before validation is taken from the rest.
         train = _without(train, [part for part in (val, test) if part], source.class_names)
-    leaks = whole - len(train)
+    leaks = whole - len(train) - len(val or ())
     needs_val = val is None and config.val_fraction > 0
     keys = _keys(train, config) if test is None or needs_val else []
     if test is None:
@@ -144,11 +147,7 @@ def _without(train: ImageSet, held_out: Sequence[ImageSet], class_names: Sequenc
     Raises:
         DataError: nothing is left of a class.
     """
-    digests = {digest for part in held_out for digest in part.digests}
-    kept = [i for i, digest in enumerate(train.digests) if digest not in digests]
-    if len(kept) == len(train):
-        return train
-    left = train.select(torch.tensor(kept, dtype=torch.long))  # perhaps none
+    left = _unlike(train, held_out)
     gone = set(train.labels.tolist()) - set(left.labels.tolist())
     if gone:
         raise DataError(
@@ -156,6 +155,27 @@ def _without(train: ImageSet, held_out: Sequence[ImageSet], class_names: Sequenc
             classes=listed(repr(class_names[label]) for label in sorted(gone)),
         )
     return left
+
+
+def _validation(val: ImageSet, test: ImageSet) -> ImageSet:
+    """Return validation pictures without those of test.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    left = _unlike(val, [test])
+    if not len(left):
+        raise DataError("no validation pictures are left: test holds the same ones")
+    return left
+
+
+def _unlike(pictures: ImageSet, others: Sequence[ImageSet]) -> ImageSet:
+    """Return the pictures that no other set holds as well; perhaps none."""
+    digests = {digest for part in others for digest in part.digests}
+    kept = [i for i, digest in enumerate(pictures.digests) if digest not in digests]
+    if len(kept) == len(pictures):
+        return pictures
+    return pictures.select(torch.tensor(kept, dtype=torch.long))
 
 
 def require_training(parts: Collection[str]) -> None:

@@ -56,7 +56,7 @@ def check_copies(pictures: Examination, copies: Copies) -> list[Finding]:
         (
             "leak", severe, copies.equal,
             mark("{pictures} are the same in two of train, val and test"),
-            mark("the measured accuracy is too high: nunbit leaves the training's copies out"),
+            mark("the measured accuracy is too high: nunbit leaves them out of train and val"),
         ),
         (
             "exact-duplicates", plain, copies.equal,
