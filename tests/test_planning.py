@@ -18,12 +18,12 @@ import nunbit
 from conftest import write_classes
 from nunbit import planning
 from nunbit.asked import asked_config, gathered
-from nunbit.config import RunConfig
+from nunbit.config import DataConfig, RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import StoppedError, UsageError
-from nunbit.planning import LENGTH, budget_config, plan_training
+from nunbit.planning import LENGTH, Candidate, budget_config, plan_training
 from nunbit.progress import Display
 from nunbit.recipes import get_recipe
 from nunbit.runtime import Runtime
@@ -210,9 +210,17 @@ def test_a_plan_is_a_recipe_whose_length_alone_is_chosen_again(
 
 
 def test_photographs_are_changed_more_when_seen_often(
-    speed: dict[str, float], tmp_path: Path
+    speed: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speed["flops"] = 1e11
+    timed: list[DataConfig] = []
+    seconds_of = planning.update_seconds
+
+    def watched(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> float:
+        timed.append(loader.config.data)
+        return seconds_of(model, loader, runtime)
+
+    monkeypatch.setattr(planning, "update_seconds", watched)
     folder = str(write_classes(tmp_path / "photos", 20))
 
     def changes(seconds: float, **settings: Setting) -> tuple[int, float, float]:
@@ -222,6 +230,11 @@ def test_photographs_are_changed_more_when_seen_often(
         return data.shift_pixels, data.zoom, data.light
 
     assert changes(60) == (4, 0.3, 0.2)
+    timed.clear()
+    speed["flops"] = 1e8
+    assert changes(20) == (2, 0.0, 0.0), "too short to learn them by heart"
+    assert {data.light for data in timed} == {0.2}, "what may be done is in the time of an update"
+    speed["flops"] = 1e11
     assert changes(60, zoom=0.1) == (2, 0.1, 0.0), "what was asked for stays"
     assert changes(60, zoom=0.0) == (2, 0.0, 0.0), "also where it is what a plan begins with"
 
@@ -246,6 +259,24 @@ def test_settings_name_the_data_and_the_network_as_well() -> None:
     for model, settings in (("cnn", {}), (None, {"model.name": "cnn"})):
         named = asked_config(None, "digits", model, settings, for_budget=True)
         assert (named.recipe, named.model.name) == ("digits/cnn", "cnn")
+
+
+def test_a_fitted_last_layer_is_no_part_of_a_plan() -> None:
+    """It was not counted, and the training overran by all of it."""
+    given = {"model.head": "logistic", "model.weights": "pretrained"}
+    with pytest.raises(UsageError, match="no plan counts the fitting of a last layer"):
+        nunbit.train(model="timm:resnet18", budget="60s", **given)
+
+
+def test_what_is_looked_at_beside_the_training_is_counted(digits: Dataset) -> None:
+    config = budget_config("digits")
+    plain = Candidate(config, CPU, 1.0, 0.0, 1e-3)
+    deciding = replace(plain, config=config.override({"eval.max_error": 0.02}))
+    digits = replace(digits, val=digits.test)
+    forward = planning.FORWARD_COST * 1e-3
+    n = len(digits.test)
+    lost = 2 * n * forward / (1e-3 + n / len(digits.train) * forward)
+    assert plain.pictures(digits, 60) - deciding.pictures(digits, 60) == pytest.approx(lost)
 
 
 @pytest.mark.parametrize("text", ["", "60", "0.5s", "ten minutes", "-5s", "nans", "1e9h"])

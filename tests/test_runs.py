@@ -25,6 +25,7 @@ from nunbit.lock import locked
 from nunbit.metrics import ANSWERED
 from nunbit.prediction import Prediction, predicted
 from nunbit.runclaim import claim_new
+from nunbit.runfolder import read_split
 from nunbit.storage import load_tensors, save_tensors
 
 
@@ -291,6 +292,25 @@ def test_training_data_is_known_wherever_it_lies(
     noisy_picture((1, 2, 3), 1, (20, 16)).save(tmp_path / "elsewhere" / "photos" / "red" / "x.png")
     other = nunbit.evaluate(trained, data=tmp_path / "elsewhere" / "photos", quiet=True)
     assert other.n == 61, "other data is measured whole"
+
+
+def test_other_data_that_holds_training_pictures_says_so(
+    trained: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy of the training's folder with one file more was measured whole without a word."""
+    other = write_classes(tmp_path / "other", 5, first_seed=900)
+    nunbit.evaluate(trained, data=other)
+    assert "flatters" not in capsys.readouterr().err
+    shutil.copytree(colours, tmp_path / "copy")
+    (tmp_path / "copy" / "red" / "000.png").unlink()
+    nunbit.evaluate(trained, data=tmp_path / "copy")
+    held_out = sum(split == "test" for _, split, _ in read_split(trained).values())
+    seen = 60 - held_out - int(read_split(trained)["red/000.png"][1] != "test")
+    line = f"the model was trained on {seen} of these 59 pictures, or chosen by them"
+    assert line in capsys.readouterr().err
+    shutil.copy(trained / "model.safetensors", tmp_path / "alone.safetensors")
+    nunbit.evaluate(tmp_path / "alone.safetensors", data=tmp_path / "copy")
+    assert "flatters" not in capsys.readouterr().err, "nobody knows"
 
 
 def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(

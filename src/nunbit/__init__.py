@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         explain,
         finetune,
         load,
-        lr_find,
         predict,
         report,
         resume,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from nunbit.explaining.explanation import Explanation
     from nunbit.exporting import Exported, export
     from nunbit.finished import Finished
-    from nunbit.lrfind import LrSearch
+    from nunbit.lrfind import LrSearch, lr_find
     from nunbit.metrics import Metrics
     from nunbit.models.freeze import freeze, unfreeze
     from nunbit.models.head import reset_head
@@ -56,7 +55,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 _PUBLIC = {
     "train": "nunbit.api",
-    "lr_find": "nunbit.api",
+    "lr_find": "nunbit.lrfind",
     "compare": "nunbit.api",
     "load": "nunbit.api",
     "predict": "nunbit.api",

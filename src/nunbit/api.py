@@ -4,12 +4,13 @@ Each imports what it alone needs: matplotlib and scipy take longer than a pictur
 """
 
 import os
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nunbit.asked import asked_config, dotted, gathered
+from nunbit.asked import asked_config, gathered
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.config import PRETRAINED, RunConfig, TrainConfig
 from nunbit.data.given import Picture, find_pictures
@@ -24,6 +25,7 @@ from nunbit.prediction import Prediction
 from nunbit.progress import Display
 from nunbit.reading import say_left_out
 from nunbit.runtime import choose_runtime
+from nunbit.unseen import say_known
 from nunbit.values import Setting, parse_budget, path_of, typed
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from nunbit.explaining.explanation import Explanation
     from nunbit.finetuning.strategy import Strategy
     from nunbit.finished import Finished
-    from nunbit.lrfind import LrSearch
 
 
 def train(
@@ -52,17 +53,17 @@ def train(
         recipe: a name, a whole `RunConfig`, or None for the default.
         data: a known name, folder, .csv or parquet in place of the recipe's.
         model: a network in place of the recipe's.
-        budget: time for all of it, such as 60s or 10m: chooses the number of updates and, where no
-            recipe and no model is named, the network; see `nunbit.planning`.
+        budget: time for all of it, as 60s or 10m: chooses the length and, if no recipe and no
+            model is named, the network; see `nunbit.planning`.
         run_dir: a new folder; by default the next free one under ./runs.
         tensorboard: also write TensorBoard events into the run folder.
         quiet: print nothing.
-        settings: single fields, with their section (`optim__lr=0.1`) or without (`epochs=5`); a
-            name without section is looked for in train, optim, data and eval, in this order.
+        settings: single fields, `optim__lr=0.1` or, from train, optim, data or eval, `epochs=5`.
 
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.
     """
+    began = time.perf_counter()  # imports count
     from nunbit.events import require_tensorboard
     from nunbit.reporting.page import write_report
     from nunbit.run import train_run
@@ -77,39 +78,8 @@ def train(
     display = Display(quiet=quiet)
     if seconds is None:
         return train_run(config, folder, display, write_report, tensorboard=tensorboard)
-    config, read = planned(config, seconds, display, gathered(settings))
+    config, read = planned(config, began + seconds, display, gathered(settings))
     return train_run(config, folder, display, write_report, read, tensorboard=tensorboard)
-
-
-def lr_find(
-    recipe: str | RunConfig | None = None,
-    *,
-    data: str | Path | None = None,
-    model: str | None = None,
-    out: str | Path | None = None,
-    steps: int = 100,
-    quiet: bool = False,
-    **settings: Setting,
-) -> "LrSearch":
-    """Test which learning rate suits a training, and whether it can learn one batch by heart.
-
-    Args:
-        recipe: as in `train`, with data and model.
-        data: in place of the recipe's.
-        model: in place of the recipe's.
-        out: a new PNG file or a folder for the picture; by default the current folder.
-        steps: updates of the test.
-        quiet: print nothing.
-        settings: single fields, as in `train`, but not those that the test is about.
-
-    Raises:
-        NunbitError: wrong settings or data, no file to write, or no rate that lowers the loss.
-    """
-    from nunbit.lrfind import refuse_unused, search_lr
-
-    refuse_unused(map(dotted, settings))
-    config = asked_config(recipe, data, model, settings)
-    return search_lr(config, None if out is None else Path(out), steps, Display(quiet=quiet))
 
 
 def finetune(
@@ -312,11 +282,14 @@ def evaluate(
 ) -> Metrics:
     """Measure a model on labelled data, or on the test split that its training held out.
 
-    See `Classifier.evaluate`. With `skip_bad` pictures that cannot be read are named and left out.
+    See `Classifier.evaluate`. With `skip_bad` pictures that cannot be read are named and left out;
+    of a run folder, pictures of other data that the model was trained on are counted in a line.
     """
     display = Display(quiet=quiet)
     on_skip = partial(say_left_out, display) if skip_bad else None
-    return load_classifier(run).evaluate(data, track=display.track, on_skip=on_skip)
+    on_other = partial(say_known, run, display.say)
+    classifier = load_classifier(run)
+    return classifier.evaluate(data, track=display.track, on_skip=on_skip, on_other=on_other)
 
 
 def explain(

@@ -20,7 +20,7 @@ from nunbit.data.named import NAMED
 from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track, untracked
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Images
+from nunbit.data.rows import Images, Watched
 from nunbit.data.sources import absolute, open_source
 from nunbit.data.splits import UnreadableError, open_dataset
 from nunbit.decision import Decision
@@ -84,7 +84,9 @@ class Classifier:
             tensors |= self.decision.familiar.tensors()
         save_tensors(Path(path), tensors, body)
 
-    def logits(self, images: Images, batch_size: int = 256, views: Views = "one") -> Tensor:
+    def logits(
+        self, images: Images | Watched, batch_size: int = 256, views: Views = "one"
+    ) -> Tensor:
         """Return logits (N, K) of preprocessed pictures, uint8 (N, H, W, C).
 
         Args:
@@ -200,6 +202,7 @@ class Classifier:
         track: Track | None = None,
         batch_size: int = 256,
         on_skip: Callable[[Skipped], object] | None = None,
+        on_other: Callable[[ImageSet], object] | None = None,
     ) -> Metrics:
         """Measure the model on labelled data, or on the test split that its training held out.
 
@@ -213,6 +216,7 @@ class Classifier:
             batch_size: pictures per forward pass.
             on_skip: called with each picture of other data that cannot be read, which is left out;
                 None refuses such data.
+            on_other: called with the pictures of other data before they are measured.
 
         Raises:
             MissingInputError: the data is not there, or the table that corrected the training's,
@@ -231,6 +235,8 @@ class Classifier:
         images = self._own_test(source, spec, config, track) if config else None
         if images is None:
             images = self.read(source, track, on_skip)
+            if on_other is not None:
+                on_other(images)
         outputs, verdicts = self.outputs(images.images, batch_size)
         return measure(outputs.logits, images.labels, self.class_names, verdicts)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from nunbit.asked import asked_config, dotted
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.errors import DataError, DivergedStepError, UsageError
@@ -32,6 +33,7 @@ from nunbit.training.loop import Batch
 from nunbit.training.optim import build_optimizer
 from nunbit.training.state import TrainState
 from nunbit.training.step import Plan, train_step
+from nunbit.values import Setting
 
 LOWEST, HIGHEST = 1e-7, 10.0  # fastai's range
 STEPS = range(20, 10_001)  # allowed
@@ -74,6 +76,35 @@ class LrSearch:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
         return {**asdict(self), "file": str(self.file)}
+
+
+def lr_find(
+    recipe: str | RunConfig | None = None,
+    *,
+    data: str | Path | None = None,
+    model: str | None = None,
+    out: str | Path | None = None,
+    steps: int = 100,
+    quiet: bool = False,
+    **settings: Setting,
+) -> LrSearch:
+    """Test which learning rate suits a training, and whether it can learn one batch by heart.
+
+    Args:
+        recipe: as in `train`, with data and model.
+        data: in place of the recipe's.
+        model: in place of the recipe's.
+        out: a new PNG file or a folder for the picture; by default the current folder.
+        steps: updates of the test.
+        quiet: print nothing.
+        settings: single fields, as in `train`, but not those that the test is about.
+
+    Raises:
+        NunbitError: wrong settings or data, no file to write, or no rate that lowers the loss.
+    """
+    refuse_unused(map(dotted, settings))
+    config = asked_config(recipe, data, model, settings)
+    return search_lr(config, None if out is None else Path(out), steps, Display(quiet=quiet))
 
 
 def refuse_unused(names: Iterable[str]) -> None:

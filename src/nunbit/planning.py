@@ -31,6 +31,7 @@ from nunbit.runtime import Runtime, choose_runtime
 from nunbit.sections import MOST_EPOCHS
 from nunbit.signals import stop_requests
 from nunbit.start import build_start
+from nunbit.training.check import SAMPLE
 from nunbit.training.norms import PRECISE_PICTURES
 from nunbit.training.tempo import settle_precision, update_seconds
 
@@ -84,8 +85,10 @@ class Candidate:
         forward = FORWARD_COST * self.full_seconds
         validated = len(dataset.val) / train if dataset.val else 0.0  # for each that is trained on
         norms = min(PRECISE_PICTURES, train) if self.config.train.precise_bn else 0
+        measured += min(SAMPLE, train)  # for units that are dead
         if dataset.val:
             validated += norms / train
+            measured += 2 * len(dataset.val) if settings.max_error else 0  # to decide by
         else:
             measured += norms
         left = budget_seconds - REPORT_SECONDS - measured * forward
@@ -116,26 +119,30 @@ def refuse_chosen(config: RunConfig, names: Iterable[str]) -> None:
         names: dotted names of what was given.
 
     Raises:
-        UsageError: one of them.
+        UsageError: one of them, or a last layer that is fitted first.
     """
     chosen = CHOSEN if is_width_open(config) else LENGTH
     for name in names:
         if name in chosen:
             raise UsageError("'{name}' follows from the budget: leave one of them out", name=name)
+    if config.model.head == "logistic":
+        raise UsageError(
+            "no plan counts the fitting of a last layer: leave model.head logistic or the budget "
+            "out, or take nunbit finetune"
+        )
 
 
 def planned(
-    config: RunConfig, seconds: float, display: Display, given: Collection[str] = ()
+    config: RunConfig, deadline: float, display: Display, given: Collection[str] = ()
 ) -> tuple[RunConfig, Read]:
     """Return settings for a budget, and what hands the pictures on that were read for them.
 
     Args:
         config: from `budget_config`, or of a recipe whose length is to be chosen.
-        seconds: for everything from here to the report.
+        deadline: when all must be done, on the clock of `time.perf_counter`.
         display: where progress goes.
         given: dotted names of settings that were asked for; they stay.
     """
-    deadline = time.perf_counter() + seconds
     runtime = choose_runtime(config.train)
     with stop_requests() as stop:
         dataset = read_dataset(config, runtime, display, stop)
@@ -169,10 +176,12 @@ def plan_training(
     """
     if not config.eval.train_pictures and "eval.train_pictures" not in given:
         config = config.override({"eval.train_pictures": MEASURED})
+    # Timed with all that it may do to pictures, also where the length turns out too short for it.
+    timed = config.override(PHOTOGRAPHS) if _may_change_more(config, given) else config
     if is_width_open(config):
-        candidate = _choose(config, dataset, runtime, deadline)
+        candidate = _choose(timed, dataset, runtime, deadline)
     else:
-        candidate = _time(config, dataset, runtime)
+        candidate = _time(timed, dataset, runtime)
     left = deadline - time.perf_counter()
     loader = TrainLoader(
         dataset.train, dataset.preprocess, candidate.config, candidate.runtime.device
@@ -185,7 +194,9 @@ def plan_training(
             "the budget leaves {left:.0f} s, which is too little to train; give a longer one",
             left=max(0.0, left),
         )
-    chosen = _with_length(candidate, math.ceil(steps / loader.steps_per_epoch), steps, given)
+    chosen = _with_length(candidate, steps, math.ceil(steps / loader.steps_per_epoch))
+    if chosen.train.epochs < MANY_EPOCHS:
+        chosen = replace(chosen, data=config.data)
     say(_describe(chosen, steps / loader.steps_per_epoch, per_update, candidate.seconds))
     return chosen
 
@@ -211,18 +222,19 @@ def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: flo
     )
 
 
-def _with_length(
-    candidate: Candidate, epochs: int, steps: int, given: Collection[str]
-) -> RunConfig:
+def _with_length(candidate: Candidate, steps: int, epochs: int) -> RunConfig:
     """Return a candidate's settings for so many updates."""
     config, precision = candidate.config, candidate.runtime.precision
     train = replace(config.train, epochs=epochs, max_steps=steps, precision=precision)
+    return replace(config, train=train)
+
+
+def _may_change_more(config: RunConfig, given: Collection[str]) -> bool:
+    """Return whether pictures may be changed as photographs are: nobody said how else."""
     data = config.data
     is_own = (data.shift_pixels, data.zoom, data.light) == (SHIFT_PIXELS, 0.0, 0.0)
     is_own = is_own and not PHOTOGRAPHS.keys() & set(given)
-    is_folder = config.recipe == RECIPE and data.source not in NAMED
-    changes = PHOTOGRAPHS if is_own and is_folder and epochs >= MANY_EPOCHS else {}
-    return replace(config, train=train).override(changes)
+    return is_own and config.recipe == RECIPE and data.source not in NAMED
 
 
 def _describe(config: RunConfig, passes: float, per_update: float, seconds: float) -> str:

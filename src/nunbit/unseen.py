@@ -1,10 +1,12 @@
-"""Held-out pictures that a model knows from an earlier training are no test of it."""
+"""Pictures that a model knows from an earlier training are no test of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nunbit.bundle import MODEL_FILE
 from nunbit.config import RunConfig
+from nunbit.data.pictures import ImageSet
 from nunbit.data.splits import Dataset
 from nunbit.errors import DataError, listed
 from nunbit.language import tr
@@ -64,10 +66,38 @@ def _unknown(weights: str) -> str:
     )
 
 
+def say_known(run: str | Path, say: Callable[[str], None], pictures: ImageSet) -> None:
+    """Say how many pictures a run has learned from; what no split.csv tells is not known.
+
+    Args:
+        run: its folder or model file.
+        say: prints one line.
+        pictures: shown as the run's model wants them.
+    """
+    file = model_file(run)
+    if file.name != MODEL_FILE or not (file.parent / SPLIT_FILE).exists():
+        return
+    known = _known(file.parent)
+    count = sum(digest in known for digest in pictures.digests)
+    if count:
+        say(
+            tr(
+                "the model was trained on {count:,} of these {total:,} pictures, or chosen by "
+                "them; their accuracy flatters it",
+                count=count,
+                total=len(pictures),
+            )
+        )
+
+
+def _known(folder: Path) -> set[str]:
+    """Return the digests of the pictures that a run was trained on or chosen by."""
+    return {digest for _, split, digest in read_split(folder).values() if split != "test"}
+
+
 def _require_disjoint(folder: Path, dataset: Dataset) -> None:
     """Refuse a data set that holds out what a run did not."""
-    rows = read_split(folder).values()
-    known = {digest for _, split, digest in rows if split != "test"}
+    known = _known(folder)
     held_out = [pictures for pictures in (dataset.val, dataset.test) if pictures is not None]
     found = [
         name

@@ -43,9 +43,9 @@ def lr_find(
         output: How to answer.
         settings: Settings by dotted name.
     """
-    from nunbit import api
+    from nunbit.lrfind import lr_find as search
 
-    found = api.lr_find(
+    found = search(
         recipe, data=data, model=model, out=out, steps=steps, quiet=output.quiet, **(settings or {})
     )
     say(
