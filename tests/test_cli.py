@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import noisy_picture
 from nunbit import api
@@ -80,6 +81,30 @@ def test_every_commands_help_shows_an_example(
     shown = capsys.readouterr().out
     assert "Examples:" in shown
     assert f"  nunbit {command}" in shown
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate "
+                     "memory: you tried to allocate 99 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 99 GiB"),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(api, "train", train)
+    assert main(["train"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("nunbit: there is too little memory for this: lower train.batch_size,")
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["train"])
 
 
 def test_help_may_be_asked_for_behind_a_setting(capsys: pytest.CaptureFixture[str]) -> None:

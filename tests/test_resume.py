@@ -513,6 +513,32 @@ def test_a_disk_that_is_really_full(quick: RunConfig, tmp_path: Path) -> None:
     assert not [name for name in left if name.endswith(".tmp")]
 
 
+def test_a_checkpoint_that_is_written_again_is_not_both_of_the_two(begun: Path) -> None:
+    """A run that was resumed and stopped at once lost its older one."""
+    newest, older = _files(begun / FOLDER)
+    checkpoint = load_newest(begun, pytest.fail)
+    assert checkpoint is not None
+    model = build_model("net", num_classes=3, in_channels=3, image_size=(16, 16), args={"width": 4})
+    state = TrainState(model, build_optimizer(model, RunConfig().optim))
+    state.step = int(newest.stem[5:])
+    checkpointer = Checkpointer(begun, Interval.parse("off"), {})
+    checkpointer.keep(older)
+    checkpointer.keep(checkpoint.path)
+    checkpointer.save(state, [])
+    assert _files(begun / FOLDER) == [newest, older]
+
+
+def test_what_a_killed_start_wrote_of_skipped_pictures_is_not_the_next_ones(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "r" / FOLDER).mkdir(parents=True)
+    (tmp_path / "r" / "tensorboard").mkdir()
+    (tmp_path / "r" / LOCK_FILE).touch()
+    (tmp_path / "r" / "skipped.txt").write_text("a.png\tbroken\n")
+    nunbit.train(quick, epochs=1, run_dir=tmp_path / "r", quiet=True)
+    assert not (tmp_path / "r" / "skipped.txt").exists()
+
+
 def test_the_two_checkpoints_that_stay_are_whole(begun: Path) -> None:
     """A damaged one counted as one of the two, and a single good one was left."""
     newest, older = _files(begun / FOLDER)

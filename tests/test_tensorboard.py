@@ -15,10 +15,11 @@ from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
-from nunbit.events import CURVES, FOLDER, Events, draw
+from nunbit.events import CURVES, Events, draw
 from nunbit.finished import Finished
 from nunbit.progress import Display
 from nunbit.run import resume_run, train_run
+from nunbit.runfolder import EVENTS
 
 QUIET = Display(quiet=True)
 
@@ -33,7 +34,7 @@ def events_of(run_dir: Path) -> Any:
     pytest.importorskip("tensorboard", reason='needs pip install "nunbit[tensorboard]"')
     from tensorboard.backend.event_processing import event_accumulator
 
-    read = event_accumulator.EventAccumulator(str(run_dir / FOLDER), {"scalars": 0, "images": 0})
+    read = event_accumulator.EventAccumulator(str(run_dir / EVENTS), {"scalars": 0, "images": 0})
     read.Reload()
     return read
 
@@ -82,7 +83,7 @@ def test_events_do_not_change_a_bit_and_are_not_written_unasked(
     without = trained(config, tmp_path / "b", tensorboard=False).classifier.module
     for name, tensor in without.state_dict().items():
         assert torch.equal(tensor, with_events[name]), name
-    assert not (tmp_path / "b" / FOLDER).exists()
+    assert not (tmp_path / "b" / EVENTS).exists()
 
 
 @pytest.mark.parametrize("every", ["off", "25steps"])
@@ -137,7 +138,7 @@ def test_a_missing_extra_is_one_line(
     assert not (tmp_path / "r").exists()
     trained(quick.override({"train.epochs": 1}), tmp_path / "r", tensorboard=False)
     (tmp_path / "r" / "result.json").unlink()
-    (tmp_path / "r" / FOLDER).mkdir()
+    (tmp_path / "r" / EVENTS).mkdir()
     with pytest.raises(UsageError, match="pip install"):
         resume_run(tmp_path / "r", QUIET, lambda _finished: None)
 
@@ -168,6 +169,28 @@ def test_a_log_that_cannot_be_written_is_said_once(quick: RunConfig, tmp_path: P
         "cannot write the TensorBoard events ([Errno 28] No space left on device); "
         "training goes on",
     ]
+
+
+def test_a_network_without_a_graph_ends_no_training(
+    quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip  # one fixture a line would say no more
+    """Tracing raises what it likes; some errors ended the training before its first update."""
+    pytest.importorskip("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    def untraceable(*_: object) -> None:
+        print("Error occurs, No graph saved")  # noqa: T201  # as torch does
+        raise torch.jit.TracingCheckError("graph differs")
+
+    monkeypatch.setattr(SummaryWriter, "add_graph", untraceable)
+    display = Display()
+    config = quick.override({"train.epochs": 1})
+    train_run(config, tmp_path / "r", display, lambda _finished: None, tensorboard=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "TensorBoard gets no graph: " in err
+    assert list(curve(events_of(tmp_path / "r"), "train/loss")) != []
 
 
 @pytest.mark.parametrize("channels", [1, 3])

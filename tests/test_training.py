@@ -16,13 +16,15 @@ from torch import nn
 
 import nunbit
 from conftest import noisy_picture
+from nunbit import evaluation
 from nunbit.config import OptimConfig, RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
+from nunbit.data.rows import Watched
 from nunbit.data.stats import digests
-from nunbit.errors import DivergedError
-from nunbit.evaluation import collect_logits
+from nunbit.errors import DivergedError, StoppedError
+from nunbit.evaluation import collect_logits, inputs
 from nunbit.metrics import measure, wilson_interval
 from nunbit.models.registry import build_model
 from nunbit.progress import Display
@@ -434,3 +436,28 @@ print(sum(name.startswith("torch._dynamo") for name in set(sys.modules) - before
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0"
+
+
+def test_large_pictures_are_shown_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many `eval.batch_size` allows: 256 of 1,024 pixels are 3 GB, three times over."""
+    pictures = stripes(10)
+    monkeypatch.setattr(evaluation, "INPUT_BYTES", 4 * 4 * pictures.images[0].numel())
+    shown = [len(x) for x in inputs(pictures.images, PLAIN, CPU, 256)]
+    assert shown == [4, 4, 2]
+    assert [len(x) for x in inputs(pictures.images, PLAIN, CPU, 3)] == [3, 3, 3, 1]
+    monkeypatch.setattr(evaluation, "INPUT_BYTES", 1)
+    assert [len(x) for x in inputs(pictures.images, PLAIN, CPU, 256)] == [1] * 10
+
+
+def test_measuring_asks_before_each_batch_whether_to_go_on() -> None:
+    pictures, asked = stripes(10), []
+
+    def check() -> None:
+        asked.append(True)
+        if len(asked) == 3:
+            raise StoppedError("stopped", 15)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(pictures.images[0].numel(), 2))
+    with pytest.raises(StoppedError):
+        collect_logits(model, Watched(pictures.images, check), PLAIN, CPU, 2)
+    assert len(asked) == 3

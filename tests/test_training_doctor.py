@@ -160,13 +160,13 @@ def test_dead_units_are_counted_in_every_way_of_writing_relu() -> None:
     images = torch.full((300, 4, 4, 1), 200, dtype=torch.uint8)
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), Ways()).train()
     nn.init.constant_(model[0].weight, 1.0)  # type: ignore[arg-type]
-    assert check.dead_fault(model, images, preprocess, runtime) is None, "half is not too many"
+    assert check.dead_fault(model, images, preprocess, runtime, 100) is None, "half is not too many"
     nn.init.constant_(model[0].weight, -1.0)  # type: ignore[arg-type]
-    fault = check.dead_fault(model, images, preprocess, runtime)
+    fault = check.dead_fault(model, images, preprocess, runtime, 100)
     assert fault is not None
     assert fault.startswith("12 of 12 ReLU units are 0 for each of 256 training pictures; all of")
     assert model.training
-    assert check.dead_fault(nn.Tanh(), images, preprocess, runtime) is None
+    assert check.dead_fault(nn.Tanh(), images, preprocess, runtime, 100) is None
 
 
 def test_dead_units_are_named_after_the_first_epoch(

@@ -117,7 +117,7 @@ class Checkpointer:
 
     def keep(self, path: Path) -> None:
         """Count a file as one of the two that stay: it was just read, or written, whole."""
-        self._whole = [*self._whole, path][-KEPT:]
+        self._whole = [*(known for known in self._whole if known != path), path][-KEPT:]
 
     def _is_due(self, state: TrainState) -> bool:
         if self._every.steps:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
+from nunbit.data.rows import Watched
 from nunbit.data.splits import Dataset
 from nunbit.decision import Decision, fit_decision, fit_temperature
 from nunbit.evaluation import Outputs, collect_logits, collect_outputs
@@ -49,7 +50,7 @@ def conclude(
         runtime: of the run.
         head: fitted last layer of a network that was not trained after that; its known features
             are not computed again.
-        check: raises when the run should stop; asked before and after each split.
+        check: raises when the run should stop; asked before each batch, and at the end.
     """
     measured = measured_train(dataset.train, config)
 
@@ -58,7 +59,7 @@ def conclude(
         if head is not None:
             return head.outputs(part, model, runtime)
         pictures: ImageSet = measured if part == "train" else getattr(dataset, part)
-        arguments = (pictures.images, dataset.preprocess, runtime)
+        arguments = (Watched(pictures.images, check), dataset.preprocess, runtime)
         if config.eval.max_error:
             return collect_outputs(model, *arguments, config.eval.batch_size)
         return Outputs(collect_logits(model, *arguments, config.eval.batch_size))

@@ -84,6 +84,16 @@ class DivergedStepError(DivergedError):
     """The same, found by an update: the batch is known."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is too little memory, as Python, numpy and torch do.
+
+    torch raises a RuntimeError; what its CPU allocator says depends on the system.
+    """
+    words = "out of memory", "can't allocate memory", "not enough memory"
+    is_torch = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, MemoryError) or is_torch
+
+
 def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
     """Return names with commas; of many the first ones, and how many there are beside them."""
     every = list(names)

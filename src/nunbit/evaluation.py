@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Images, batches, collect_rows
+from nunbit.data.rows import Images, Watched, batches, collect_rows
 from nunbit.errors import DivergedError
 from nunbit.models.mode import eval_mode
 from nunbit.models.stages import watched
@@ -18,6 +18,7 @@ from nunbit.runtime import Runtime
 Views = Literal["one", "mirror", "shift", "both"]
 VIEW_COUNT = {"one": 1, "mirror": 2, "shift": 3, "both": 6}
 SHIFT = 1  # pixels
+INPUT_BYTES = 256 << 20  # float32; 256 pictures fit up to 295 pixels, and 21 of 1,024
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Outputs:
 
 def collect_logits(
     model: nn.Module,
-    images: Images,
+    images: Images | Watched,
     preprocess: Preprocess,
     runtime: Runtime,
     batch_size: int,
@@ -49,7 +50,7 @@ def collect_logits(
         images: uint8 (N, H, W, C) on the CPU, in memory or mapped.
         preprocess: the one that the network was trained with.
         runtime: where and how to compute.
-        batch_size: pictures per forward pass; the last pass takes what is left.
+        batch_size: most pictures per forward pass; see `inputs`.
         views: which views of a picture are averaged; "one" is the picture itself.
 
     Raises:
@@ -60,13 +61,17 @@ def collect_logits(
         return torch.stack([model(view).float() for view in _views(x, views)]).mean(0)
 
     with eval_mode(model), torch.inference_mode(), runtime.autocast():
-        inputs = _inputs(images, preprocess, runtime, batch_size)
-        (logits,) = collect_rows(len(images), ([mean_over_views(x)] for x in inputs))
+        shown = inputs(images, preprocess, runtime, batch_size)
+        (logits,) = collect_rows(len(images), ([mean_over_views(x)] for x in shown))
     return _finite(logits)
 
 
 def collect_outputs(
-    model: nn.Module, images: Images, preprocess: Preprocess, runtime: Runtime, batch_size: int
+    model: nn.Module,
+    images: Images | Watched,
+    preprocess: Preprocess,
+    runtime: Runtime,
+    batch_size: int,
 ) -> Outputs:
     """Return logits of one view with what the stages saw; otherwise as `collect_logits`."""
     with (
@@ -75,18 +80,27 @@ def collect_outputs(
         runtime.autocast(),
         watched(model) as sight,
     ):
-        inputs = _inputs(images, preprocess, runtime, batch_size)
+        shown = inputs(images, preprocess, runtime, batch_size)
         # A generator is asked for one batch at a time, so that the sight is that batch's.
-        found = ([model(x).float(), *(seen.float() for seen in sight.stages())] for x in inputs)
+        found = ([model(x).float(), *(seen.float() for seen in sight.stages())] for x in shown)
         logits, *stages = collect_rows(len(images), found)
     return Outputs(_finite(logits), tuple(stages))
 
 
-def _inputs(
-    images: Images, preprocess: Preprocess, runtime: Runtime, batch_size: int
+def inputs(
+    images: Images | Watched, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> Iterator[Tensor]:
-    """Yield float x (B, C, H, W), batch after batch, on the device."""
-    for batch in batches(images, batch_size):
+    """Yield float x (B, C, H, W), batch after batch, on the device.
+
+    Args:
+        images: uint8 (N, H, W, C) on the CPU, in memory or mapped.
+        preprocess: the network's own.
+        runtime: where to.
+        batch_size: most pictures of a batch; no more than `INPUT_BYTES` are shown at once.
+    """
+    height, width, channels = images.shape[1:]
+    fitting = max(1, INPUT_BYTES // (4 * height * width * channels))
+    for batch in batches(images, min(batch_size, fitting)):
         yield preprocess.normalize(batch.to(runtime.device))
 
 

@@ -5,10 +5,11 @@ counts updates. What an earlier process wrote about work that is done again is t
 `purge_step`.
 """
 
+import contextlib
 import copy
+import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,12 @@ from nunbit.errors import UsageError
 from nunbit.finished import Finished
 from nunbit.language import tr
 from nunbit.models.mode import eval_mode
+from nunbit.runfolder import EVENTS
 from nunbit.training.loop import EpochResult
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-FOLDER = "tensorboard"
 CURVES = {
     "train/loss": "train_loss",
     "train/accuracy": "running_accuracy",
@@ -54,7 +55,7 @@ def require_tensorboard() -> None:
         raise UsageError('TensorBoard events need: pip install "nunbit[tensorboard]"') from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_events(
     run_dir: Path, history: Sequence[EpochResult], say: Callable[[str], None]
 ) -> Iterator["Events"]:
@@ -68,7 +69,7 @@ def open_events(
     Raises:
         UsageError: the folder is there, but the extra is not installed.
     """
-    folder = run_dir / FOLDER
+    folder = run_dir / EVENTS
     if not folder.is_dir():
         yield Events(None, say)
         return
@@ -102,11 +103,13 @@ class Events:
         p = preprocess
         try:
             traced = copy.deepcopy(model).cpu()
-            with eval_mode(traced), warnings.catch_warnings():
+            # Of a network without a graph, torch also says so on standard output.
+            silent = contextlib.redirect_stdout(io.StringIO())
+            with eval_mode(traced), warnings.catch_warnings(), silent:
                 warnings.simplefilter("ignore")  # of the tracer, about what a graph cannot show
                 picture = torch.zeros(1, p.channels, p.height, p.width)
                 self._attempt(lambda writer: writer.add_graph(traced, picture))
-        except (RuntimeError, TypeError, ValueError) as error:  # networks that cannot be traced
+        except Exception as error:  # noqa: BLE001  # whatever the tracer raises: it has no graph
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             self._say(tr("TensorBoard gets no graph: {reason}", reason=reason))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.config import EvalConfig, RunConfig
-from nunbit.data.pictures import ImageSet
+from nunbit.data.rows import Images, Watched
 from nunbit.data.splits import Dataset
 from nunbit.metrics import Metrics, measure
 from nunbit.models.summary import count_parameters
@@ -17,12 +17,14 @@ from nunbit.start import describe_start
 from nunbit.training.loop import EpochResult
 
 
-def measure_views(classifier: Classifier, pictures: ImageSet, config: EvalConfig) -> Metrics | None:
+def measure_views(
+    classifier: Classifier, images: Images | Watched, labels: Tensor, config: EvalConfig
+) -> Metrics | None:
     """Measure pictures in several views each, if `eval.views` asks for it; a figure of its own."""
     if config.views == "one":
         return None
-    logits = classifier.logits(pictures.images, config.batch_size, config.views)
-    return measure(logits, pictures.labels, classifier.class_names)
+    logits = classifier.logits(images, config.batch_size, config.views)
+    return measure(logits, labels, classifier.class_names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from nunbit.checkpoint import Checkpointer, load_newest, remove_litter, require_
 from nunbit.conclusion import conclude, describe_answers, describe_promise
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
+from nunbit.data.rows import Watched
 from nunbit.data.sources import anchored
 from nunbit.data.splits import Dataset
 from nunbit.errors import StorageError
-from nunbit.events import FOLDER as EVENTS
 from nunbit.events import Events, open_events, require_tensorboard
 from nunbit.finished import Finished, measure_views
 from nunbit.headstart import HeadStart, fit_start
@@ -25,6 +25,7 @@ from nunbit.progress import Display
 from nunbit.reading import Read, read_dataset, stoppable
 from nunbit.runclaim import claim_existing, claim_new
 from nunbit.runfolder import (
+    EVENTS,
     is_finished,
     require_same_data,
     write_beginning,
@@ -35,7 +36,7 @@ from nunbit.runfolder import (
 )
 from nunbit.runlines import run_header
 from nunbit.running import Training, look_at_norms, resumable, train_epochs
-from nunbit.runtime import Runtime, choose_runtime, versions
+from nunbit.runtime import Runtime, choose_runtime, limited_threads, versions
 from nunbit.signals import StopRequest, stop_requests
 from nunbit.start import Start, build_start, machine_of, resolved
 from nunbit.training.loop import keep_best, score_of
@@ -88,9 +89,9 @@ def train_run(
         config = resolved(config, runtime)
         training = _new_training(config, dataset, runtime, run_dir, start)
         training.start_seconds = time.perf_counter() - began
-        write_beginning(run_dir, config, dataset)
-        if tensorboard:
+        if tensorboard:  # before the folder counts as a run: a resumed one looks for it
             make_folder(run_dir / EVENTS)
+        write_beginning(run_dir, config, dataset)
         return _complete(training, stop, display, publish)
 
 
@@ -226,7 +227,8 @@ def _finish(training: Training, events: Events, stop: StopRequest, display: Disp
         decision=end.decision,
     )
     classifier.save(run_dir / MODEL_FILE)
-    views = measure_views(classifier, dataset.test, config.eval)
+    shown = Watched(dataset.test.images, stop.check)
+    views = measure_views(classifier, shown, dataset.test.labels, config.eval)
     return Finished(
         run_dir=run_dir, config=config, runtime=runtime, dataset=dataset, classifier=classifier,
         epochs=tuple(training.history), kept_epoch=kept, train=end.train, test=end.test,
@@ -260,7 +262,8 @@ def _best_start(head: HeadStart, training: Training) -> Best | None:
     if val is None or not training.config.train.epochs:
         return None
     model = training.state.model
-    logits = head.outputs("val", model, training.runtime).logits
+    with limited_threads(training.runtime.threads):
+        logits = head.outputs("val", model, training.runtime).logits
     _, loss = measure_briefly(logits, val.labels)
     return Best(0, score_of(logits, val.labels, training.config), loss, copy_weights(model))
 

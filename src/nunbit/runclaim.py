@@ -14,7 +14,7 @@ from nunbit.errors import CannotCreateError, LockedError, MissingInputError
 from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
 from nunbit.places import create_folder
-from nunbit.runfolder import CONFIG_FILE, RUNS, SKIPPED_FILE, SPLIT_FILE, read_config
+from nunbit.runfolder import CONFIG_FILE, EVENTS, RUNS, SKIPPED_FILE, SPLIT_FILE, read_config
 from nunbit.storage import is_temporary
 
 MOST_TRIES = 100  # for a folder that others keep taking; in a current folder that is gone, none is
@@ -96,7 +96,7 @@ def _require_unborn(run_dir: Path) -> None:
     The lock is what a run writes first: without it, whatever lies here is somebody else's.
     """
     if os.path.exists(run_dir / LOCK_FILE):  # False for a name that is too long
-        own = {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS}
+        own = {LOCK_FILE, SPLIT_FILE, SKIPPED_FILE, CHECKPOINTS, EVENTS}
         names = (path.name for path in run_dir.rglob("*"))
         is_taken = any(name not in own and not is_temporary(name) for name in names)
     else:

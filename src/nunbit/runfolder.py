@@ -23,6 +23,7 @@ RUNS = Path("runs")
 CONFIG_FILE = "config.json"
 SPLIT_FILE = "split.csv"
 SKIPPED_FILE = "skipped.txt"
+EVENTS = "tensorboard"  # a folder
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.csv"
 METRICS_FILE = "metrics.jsonl"
@@ -74,6 +75,7 @@ def read_losses(run_dir: Path) -> tuple[float, ...]:
 def write_beginning(run_dir: Path, config: RunConfig, dataset: Dataset) -> None:
     """Write what is known before the first update; the configuration last, as it makes a run."""
     atomic_write(run_dir / SPLIT_FILE, _split_table(dataset).encode())
+    (run_dir / SKIPPED_FILE).unlink(missing_ok=True)  # of a start that was killed here
     if dataset.skipped:
         lines = "".join(f"{fault.name}\t{fault.reason}\n" for fault in dataset.skipped)
         atomic_write(run_dir / SKIPPED_FILE, lines.encode())

@@ -85,8 +85,9 @@ def _epochs(
 def _look_at_units(training: Training, display: Display) -> None:
     """Say whether many units are dead after the first epoch."""
     dataset, runtime = training.dataset, training.runtime
+    shown = (dataset.train.images, dataset.preprocess, runtime, training.config.eval.batch_size)
     with limited_threads(runtime.threads):
-        fault = dead_fault(training.state.model, dataset.train.images, dataset.preprocess, runtime)
+        fault = dead_fault(training.state.model, *shown)
     if fault:
         display.say(tr("check: {fault}", fault=fault))
 

@@ -235,7 +235,8 @@ class EvalConfig:
     """How the finished model is measured."""
 
     batch_size: int = 256
-    """Pictures per forward pass; the result does not depend on it but for rounding."""
+    """Most pictures per forward pass, fewer of large ones; the result does not depend on it but
+    for rounding."""
     train_pictures: int = 0
     """Training pictures that the final training accuracy is measured on; 0 takes all."""
     views: Literal["one", "mirror", "shift", "both"] = "one"

@@ -12,7 +12,13 @@ from cyclopts import CycloptsError
 
 from nunbit.cli.app import CALLED_AT, DEFAULT_OUTPUT, app, complain
 from nunbit.cli.words import split_settings
-from nunbit.errors import MissingInputError, NunbitError, StorageError, UsageError
+from nunbit.errors import (
+    MissingInputError,
+    NunbitError,
+    StorageError,
+    UsageError,
+    is_out_of_memory,
+)
 from nunbit.language import LANGUAGES, VARIABLE, tr
 from nunbit.streams import Log, silence
 from nunbit.values import Setting
@@ -64,7 +70,15 @@ def _run(
             "this command takes no settings, but --{name} was given", name=next(iter(given))
         )
     extra = {"settings": given} if "settings" in hidden else {}
-    result = command(*bound.args, **bound.kwargs, **extra)
+    try:
+        result = command(*bound.args, **bound.kwargs, **extra)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UsageError(
+            "there is too little memory for this: lower train.batch_size, eval.batch_size or "
+            "data.size, or choose a smaller network"
+        ) from error
     output = bound.kwargs.get("output", DEFAULT_OUTPUT)
     if isinstance(result, dict) and output.json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")

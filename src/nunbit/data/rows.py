@@ -5,7 +5,7 @@ the whole file of a set that is mapped because it does not fit into memory.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,27 @@ Images = Tensor | Rows
 """uint8 (N, H, W, C): take batches out of it; `images[:]` is a tensor of all of them."""
 
 
+@dataclass(frozen=True)
+class Watched:
+    """Rows that ask first, each time some are taken out, whether to go on."""
+
+    base: Images
+    check: Callable[[], None]
+    """Raises if not."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, ...), as of the rows."""
+        return self.base.shape
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, key: slice) -> Tensor:
+        self.check()
+        return self.base[key]
+
+
 def choose(images: Images, indices: Tensor) -> Rows:
     """Return the rows at these positions without copying them; int64 (N,)."""
     if isinstance(images, Rows):
@@ -52,7 +73,7 @@ def choose(images: Images, indices: Tensor) -> Rows:
     return Rows(images, indices)
 
 
-def batches(images: Images, size: int | None = None) -> Iterator[Tensor]:
+def batches(images: Images | Watched, size: int | None = None) -> Iterator[Tensor]:
     """Yield `size` rows after the other, as `Tensor.split` does; never two batches at once.
 
     Args:

@@ -83,7 +83,7 @@ def reopened(run_dir: Path, display: Display) -> Iterator[Finished]:
             test_logits=test_logits,
             train_logits=train_logits if len(measured) == len(dataset.train) else None,
             start_seconds=records.start_seconds,
-            views=measure_views(classifier, dataset.test, config.eval),
+            views=measure_views(classifier, dataset.test.images, dataset.test.labels, config.eval),
         )
         if finished.test.accuracy != records.test_accuracy:
             display.say(

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images
+from nunbit.evaluation import inputs
 from nunbit.language import tr
 from nunbit.metrics import wilson_interval
 from nunbit.models.mode import eval_mode
@@ -169,7 +170,7 @@ def twin_fault(model: nn.Module) -> str | None:
 
 
 def dead_fault(
-    model: nn.Module, images: Images, preprocess: Preprocess, runtime: Runtime
+    model: nn.Module, images: Images, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> str | None:
     """Say whether many ReLU units are 0 for every picture: no gradient wakes them.
 
@@ -181,15 +182,21 @@ def dead_fault(
         images: training pictures, uint8 (N, H, W, C); a sample of them is shown.
         preprocess: the network's own.
         runtime: where and how to compute.
+        batch_size: most pictures per forward pass.
     """
     sample = images[:: max(1, len(images) // SAMPLE)][:SAMPLE]
-    relus = _ReluWatch()
-    with eval_mode(model), torch.inference_mode(), runtime.autocast(), relus:
-        model(preprocess.normalize(sample.to(runtime.device)))
-    units = sum(len(fired) for fired in relus.fired)
-    dead = [int((~fired).sum()) for fired in relus.fired]
-    silent = [i for i, fired in enumerate(relus.fired, start=1) if not fired.any()]
-    if not units or (sum(dead) <= MAX_DEAD * units and not silent):
+    fired: list[Tensor] = []
+    with eval_mode(model), torch.inference_mode(), runtime.autocast():
+        for x in inputs(sample, preprocess, runtime, batch_size):
+            with _ReluWatch() as relus:
+                model(x)
+            fired = [a | b for a, b in zip(fired or relus.fired, relus.fired, strict=True)]
+            if not fired:  # no ReLU in it
+                return None
+    units = sum(map(len, fired))
+    dead = [int((~of_call).sum()) for of_call in fired]
+    silent = [i for i, of_call in enumerate(fired, start=1) if not of_call.any()]
+    if sum(dead) <= MAX_DEAD * units and not silent:
         return None
     where = (
         tr("; all of ReLU {silent} of {count}", silent=silent[0], count=len(dead)) if silent else ""
