@@ -6,6 +6,7 @@ The network is timm's smallest, with random weights in a file of the user's: not
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,18 @@ def test_twins_with_one_weights_file_do_not_share_features() -> None:
     features_of(source, [pictures], no_track)
     twin = replace(source, name="cnn-twin")
     assert features_of(twin, [pictures], no_track)[1] == 4
+
+
+def test_two_at_once_lose_none_of_each_others_features() -> None:
+    """The file is one for whatever data; who saved last dropped what the other had computed."""
+    source, mine, others = source_of(), some_pictures(4), some_pictures(6, first=100)
+
+    def meanwhile(batches: Sequence[Any], _count: int, _label: str) -> Iterator[Any]:
+        features_of(source, [others], no_track)
+        return iter(batches)
+
+    features_of(source, [mine], meanwhile)
+    assert features_of(source, [mine, others], no_track)[1] == 0
 
 
 def test_a_damaged_cache_is_computed_again() -> None:

@@ -31,7 +31,8 @@ from nunbit.runtime import Runtime
 from nunbit.storage import load_tensors, save_tensors
 
 BATCH = 32  # pictures of 224 pixels: activations of a few hundred MB at most
-SAVE_SECONDS = 30.0  # a stop loses that much
+SAVE_SECONDS = 30.0  # at least, between two savings
+MAX_COST = 0.05  # share of the time that they may take: the file is written whole
 ZOOS = ("timm", "torchvision")
 # Of a row, and what is seen at all: another word (stages.py or head.py changed) gets another file.
 LAYOUT = "features, stages, 2"
@@ -109,15 +110,17 @@ def features_of(
         wanted |= {d: (part, i) for i, d in enumerate(part.digests) if d not in known.rows}
     digests = list(wanted)
     batches = [digests[i : i + BATCH] for i in range(0, len(digests), BATCH)]
-    saved = time.monotonic()
+    saved, wait = time.monotonic(), SAVE_SECONDS
     for batch in track(batches, len(batches), tr("features")):
         images = torch.stack([part.images[i] for part, i in map(wanted.__getitem__, batch)])
         rows = _compute(source, images)
         known.widths = [row.shape[1] for row in rows]
         known.rows |= zip(batch, torch.cat(rows, dim=1), strict=True)
-        if time.monotonic() - saved > SAVE_SECONDS:
+        if time.monotonic() - saved > wait:
+            began = time.monotonic()
             _save(source.file(), known)
             saved = time.monotonic()
+            wait = max(SAVE_SECONDS, (saved - began) / MAX_COST)
     if digests:
         _save(source.file(), known)
     return [known.seen(part.digests) for part in parts], len(digests)
@@ -156,6 +159,9 @@ def _save(file: Path | None, known: _Known) -> None:
     """Keep features for the next time; a cache that cannot be written is none."""
     if file is None:
         return
+    other = _load(file)  # another process may have saved other pictures meanwhile
+    if other.widths == known.widths:
+        known.rows = other.rows | known.rows
     names = bytearray.fromhex("".join(known.rows))
     tensors = {
         "digests": torch.frombuffer(names, dtype=torch.uint8).clone(),

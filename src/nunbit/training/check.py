@@ -66,6 +66,7 @@ def watch_start(
             for fault in filter(None, faults):
                 say(tr("check: {fault}", fault=fault))
         moved = move_fault(before, state.model, state.step) if state.step else None
+        del before  # this function goes on for an epoch
         if moved:
             say(tr("check: {fault}", fault=moved))
     yield from rest
