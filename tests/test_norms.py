@@ -210,6 +210,6 @@ def test_as_many_pictures_are_seen_as_were_meant(quick: RunConfig) -> None:
     config = quick.override({"train.batch_size": 1_000, "data.small_size": 4})
     loader = TrainLoader(dataset.train, dataset.preprocess, config, FP32.device)
     assert loader.steps_per_epoch == 2, "batches are as equal as can be, here 647 and 648"
-    shown = [x for x, _ in loop._shown_anew(loader, 0)]
+    shown = [x for x, _ in loop._shown_anew(loader, 0, lambda: None)]
     assert sum(map(len, shown)) == len(dataset.train) == 1_295, "all, where there are fewer"
     assert {x.shape[2:] for x in shown} == {(8, 8)}

@@ -602,6 +602,35 @@ def test_a_signal_after_the_last_update_is_heard(
     assert result["final_loss"] == whole.to_dict()["final_loss"]
 
 
+@pytest.mark.parametrize("name", ["collect_logits", "measure_norms"])
+def test_a_signal_while_an_epoch_is_measured_is_heard(
+    name: str, quick: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the next batch, and not only when the whole split is measured."""
+    original, calls = getattr(loop, name), []
+
+    def signalling(*given: object) -> object:
+        calls.append(True)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given)
+
+    config = quick.override({"model.name": "net-batchnorm", "train.precise_bn": True})
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, name, signalling)
+        with pytest.raises(StoppedError, match=r"after epoch 1, step 42; go on with"):
+            nunbit.train(config, run_dir=tmp_path / "run", quiet=True)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+    nunbit.resume(tmp_path / "run", quiet=True)
+    whole = nunbit.train(config, run_dir=tmp_path / "whole", quiet=True)
+    assert len(whole.epochs) == 2
+    for file in ("metrics.jsonl", "predictions.csv"):
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    same, _ = load_tensors(tmp_path / "run" / "model.safetensors")
+    for key, tensor in load_tensors(tmp_path / "whole" / "model.safetensors")[0].items():
+        assert torch.equal(tensor, same[key]), key
+
+
 def test_the_log_grows_with_each_epoch(quick: RunConfig, tmp_path: Path) -> None:
     counts: list[int] = []
 

@@ -64,6 +64,9 @@ def train_epochs(training: Training, events: Events, stop: StopRequest, display:
                     break
     except DivergedStepError as error:
         raise DivergedStepError(f"{error} {_batch_names(training)}") from error
+    except StoppedError:
+        training.checkpointer.save(state, history)
+        raise
     training.checkpointer.save(state, history)
     stop.check()
 
@@ -79,7 +82,8 @@ def _epochs(
         shown = follow(checked, label)
         return training.checkpointer.watch(shown, state, training.history, stop.check)
 
-    return fit(state, training.loader, training.dataset.val, training.runtime, watch)
+    val, check = training.dataset.val, stop.check
+    return fit(state, training.loader, val, training.runtime, watch, check)
 
 
 def _look_at_units(training: Training, display: Display) -> None:

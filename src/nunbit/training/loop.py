@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
+from nunbit.data.rows import Watched
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure_briefly
 from nunbit.runtime import Runtime, limited_threads
@@ -63,6 +64,7 @@ def fit(
     val: ImageSet | None,
     runtime: Runtime,
     watch: Watch,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[EpochResult]:
     """Train from wherever `state` stands to the last update; break out to stop early.
 
@@ -74,6 +76,8 @@ def fit(
         runtime: where and how to compute.
         watch: wraps the batches of an epoch, (batches, count, label) -> batches: to show progress,
             and between two updates to save the state or to raise.
+        check: asked before each batch that is measured; may raise, and the state is then that after
+            the last update, from which the same call goes on.
 
     Raises:
         DivergedError: a loss, or the network's outputs on validation, are not finite.
@@ -98,9 +102,9 @@ def fit(
             train_seconds = state.seconds_in_epoch
             is_measured = val is not None or state.step == plan.total_steps
             if config.train.precise_bn and is_measured:
-                measure_norms(state.model, _shown_anew(loader, state.epoch), runtime)
-            start_epoch(state)
-            val_loss, val_accuracy = _validate(state, val, loader, runtime)
+                measure_norms(state.model, _shown_anew(loader, state.epoch, check), runtime)
+            val_loss, val_accuracy = _validate(state, val, loader, runtime, check)
+            start_epoch(state)  # from here on this one counts
         yield EpochResult(
             epoch=state.epoch,
             step=state.step,
@@ -115,27 +119,34 @@ def fit(
         )
 
 
-def _shown_anew(loader: TrainLoader, epoch: int) -> Iterator[Batch]:
+def _shown_anew(loader: TrainLoader, epoch: int, check: Callable[[], None]) -> Iterator[Batch]:
     """Yield the first batches of an epoch again, in the size in which pictures are classified."""
     full = replace(loader, config=loader.config.override({"data.small_size": 0}))
     count = math.ceil(PRECISE_PICTURES * loader.steps_per_epoch / len(loader.pictures))
-    return islice(full.batches(epoch), count)
+    for batch in islice(full.batches(epoch), count):
+        check()
+        yield batch
 
 
 def _validate(
-    state: TrainState, val: ImageSet | None, loader: TrainLoader, runtime: Runtime
+    state: TrainState,
+    val: ImageSet | None,
+    loader: TrainLoader,
+    runtime: Runtime,
+    check: Callable[[], None],
 ) -> tuple[float | None, float | None]:
     """Measure the validation split and keep the weights if they are the best so far."""
     if val is None:
         return None, None
     size = loader.config.eval.batch_size
-    logits_NK = collect_logits(state.model, val.images, loader.preprocess, runtime, size)
+    images = Watched(val.images, check)
+    logits_NK = collect_logits(state.model, images, loader.preprocess, runtime, size)
     accuracy, loss = measure_briefly(logits_NK, val.labels)
     chosen_by = score_of(logits_NK, val.labels, loader.config)
     score = (chosen_by, -loss)  # equal accuracies are common on small splits
     if state.best is None or score > (state.best.accuracy, -state.best.loss):
         weights = copy_weights(state.model)
-        state.best = Best(state.epoch, chosen_by, loss, weights)
+        state.best = Best(state.epoch + 1, chosen_by, loss, weights)
         state.epochs_since_best = 0
     else:
         state.epochs_since_best += 1
