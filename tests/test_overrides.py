@@ -2,6 +2,7 @@
 
 import io
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,15 @@ def test_a_table_reads_back_whatever_names_pictures_have(tmp_path: Path) -> None
     ]
     (tmp_path / "fixes.csv").write_bytes(write_overrides(rows).encode())
     assert read_overrides(tmp_path / "fixes.csv") == rows
+
+
+def test_a_table_may_spell_names_in_the_other_way(colours: Path, tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "빨강") for form in ("NFC", "NFD"))
+    (colours / "red").rename(colours / nfd)
+    rows = (f"{nfc}/000.png,drop,,", f"{nfd}/001.png,drop,,", f"blue/000.png,relabel,{nfd},")
+    fixed = read(colours, overrides=str(write(tmp_path / "fixes.csv", *rows)))
+    parts = [part for part in (fixed.train, fixed.val, fixed.test) if part]
+    assert sum(part.labels.tolist().count(2) for part in parts) == 20 - 2 + 1
 
 
 def test_lines_are_counted_as_an_editor_counts_them(colours: Path, tmp_path: Path) -> None:

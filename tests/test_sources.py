@@ -5,12 +5,14 @@ import gzip
 import hashlib
 import http.server
 import io
+import json
 import os
 import pickle
 import shutil
 import stat
 import tarfile
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,7 @@ from nunbit.config import DataConfig, RunConfig
 from nunbit.data import download, named
 from nunbit.data.cifar import TEST_BATCHES, TRAIN_BATCHES
 from nunbit.data.idx import read_idx
+from nunbit.data.overrides import apply_overrides
 from nunbit.data.pictures import Source
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
@@ -147,6 +150,56 @@ def test_csv_with_and_without_split(colours: Path, tmp_path: Path) -> None:
     with_split = [f"{line},{'test' if i % 4 == 0 else 'train'}" for i, line in enumerate(lines)]
     (tmp_path / "split.csv").write_text("path,label,split\n" + "\n".join(with_split) + "\n")
     assert sizes(opened(tmp_path / "split.csv", val_fraction=0)) == (45, 0, 15)
+
+
+def spellings(name: str) -> tuple[str, str]:
+    """Return a name as a keyboard writes it, and as archives of macOS hold it."""
+    return unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
+
+
+def test_two_spellings_of_a_name_are_one_class(colours: Path, tmp_path: Path) -> None:
+    nfc, nfd = spellings("빨강")
+    write_classes(tmp_path / "d/train", 5)
+    write_classes(tmp_path / "d/test", 3, first_seed=500)
+    (tmp_path / "d/train/red").rename(tmp_path / "d/train" / nfd)
+    (tmp_path / "d/test/red").rename(tmp_path / "d/test" / nfc)
+    data = opened(tmp_path / "d")
+    assert data.class_names == ("blue", "green", nfc)
+    assert data.test.labels.unique().tolist() == [0, 1, 2]
+    rows = [
+        f"colours/{file.parent.name}/{file.name},{(nfc, nfd)[i % 2] if i < 20 else 'other'}"
+        for i, file in enumerate(sorted(colours.rglob("*.png")))
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    assert open_source(str(tmp_path / "t.csv")).class_names == ("other", nfc)
+
+
+def test_two_folders_for_one_name_are_refused(colours: Path) -> None:
+    nfc, nfd = spellings("é")
+    (colours / "red").rename(colours / nfc)
+    (colours / "blue").rename(colours / nfd)
+    with pytest.raises(
+        DataError, match=r"'e\\u0301' and '\\xe9' are two spellings of the name 'é'"
+    ):
+        open_source(str(colours))
+
+
+def test_a_tables_picture_is_found_in_its_other_spelling(colours: Path, tmp_path: Path) -> None:
+    nfc, nfd = spellings("빨강")
+    (colours / "red").rename(colours / nfd)
+    (colours / "blue").rename(colours / nfc)
+    files = [f"{name}/{i:03}.png" for name in (nfc, nfd, "green") for i in range(20)]
+    rows = [f"colours/{name},{name.partition('/')[0] == nfd}" for name in files]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    names = {f"colours/{name}" for name in files}
+    assert set(open_source(str(tmp_path / "t.csv")).parts["all"].names) == names, "as written"
+    shutil.rmtree(colours / nfc)
+    source = open_source(str(tmp_path / "t.csv"))
+    assert source.parts["all"].names[0] == f"colours/{nfd}/000.png"
+    table = tmp_path / "fixes.csv"
+    table.write_text(f"path,action,label\ncolours/{nfc}/000.png,drop,\n")
+    # The table's two lines for one file are both gone.
+    assert len(apply_overrides(source, table).parts["all"]) == 58
 
 
 @pytest.mark.parametrize(
@@ -654,8 +707,6 @@ def test_a_cifar_batch_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_parquet_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pa = pytest.importorskip("pyarrow")
-    import json
-
     import pyarrow.parquet as pq
 
     folder = tmp_path / "cifar10"
@@ -734,6 +785,24 @@ def test_labels_of_no_letters_are_no_classes(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(DataError, match="1 to 255 characters; found ''"):
         open_source(str(tmp_path / "t.parquet"))
+
+
+def test_names_in_parquet_are_spelt_in_one_way(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    nfc, nfd = spellings("빨강")
+    for part, name in (("train", nfd), ("test", nfc)):
+        images = [{"bytes": PNG, "path": ""}] * 4
+        table = pa.table({"img": images, "label": [name, "b", name, "b"]})
+        pq.write_table(table, tmp_path / f"{part}.parquet")
+    source = open_source(str(tmp_path))
+    assert source.class_names == ("b", nfc)
+    assert [part.labels.tolist() for part in source.parts.values()] == [[1, 0, 1, 0]] * 2
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["b", nfd]}}}})}
+    table = pa.table({"img": images, "label": [1, 0, 1, 0]}).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert open_source(str(tmp_path / "t.parquet")).class_names == ("b", nfc)
 
 
 def test_parquet_is_read_a_row_group_at_a_time(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Trainings that begin with a model of one's own: what is kept, what is new, what is refused."""
 
 import shutil
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nunbit.models.registry import all_options, build_model
 from nunbit.progress import Display
 from nunbit.run import resume_run, train_run
 from nunbit.storage import own_metadata
+from nunbit.warmstart import load_own
 
 STILL = {"optim.lr": 1e-12, "optim.name": "sgd", "train.epochs": 1}  # changes no weight visibly
 
@@ -56,6 +58,24 @@ def test_the_same_classes_keep_the_whole_network(
     torch.testing.assert_close(
         loaded.logits(second.dataset.test.images), second.test_logits, rtol=0, atol=1e-5
     )
+
+
+def test_a_class_in_another_spelling_is_the_same(
+    first: Finished, quick: RunConfig, tmp_path: Path
+) -> None:
+    """Models that were made before names were composed (NFC) have them as the folders had."""
+    nfc, nfd = (unicodedata.normalize(form, "빨강") for form in ("NFC", "NFD"))
+    model = nunbit.load(first.run_dir)
+    old = nunbit.Classifier(
+        model.module, ("blue", "green", nfd, *"3456789"), model.preprocess, model.card
+    )
+    old.save(tmp_path / "old.safetensors")
+    write_classes(tmp_path / "d", 4)
+    (tmp_path / "d/red").rename(tmp_path / "d" / nfc)
+    measured = nunbit.load(tmp_path / "old.safetensors").evaluate(tmp_path / "d")
+    assert [row.n for row in measured.per_class] == [4, 4, 4, *[0] * 7]
+    settings = replace(quick.model, weights=str(tmp_path / "old.safetensors"))
+    assert load_own(settings).class_names == ("blue", "green", nfc, *"3456789")
 
 
 def test_more_epochs_make_it_better(first: Finished, quick: RunConfig, tmp_path: Path) -> None:

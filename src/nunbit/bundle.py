@@ -17,7 +17,7 @@ from nunbit.config import RunConfig
 from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.given import Picture, existing, name_of, open_picture
 from nunbit.data.named import NAMED
-from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track, untracked
+from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track, composed, untracked
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
 from nunbit.data.rows import Images, Watched
@@ -282,7 +282,7 @@ class Classifier:
             has_its_size = count >= sum(part["n"] for part in measured)
         else:
             has_its_size = count == known
-        return not has_test and has_its_size and source.class_names == self.class_names
+        return not has_test and has_its_size and source.class_names == self._spelt()
 
     def _held_out(self, source: Source, config: RunConfig, track: Track) -> ImageSet | None:
         """Return the test part of the training's data, wherever it lies now; None of other data."""
@@ -295,9 +295,10 @@ class Classifier:
         self, source: Source, track: Track, on_skip: Callable[[Skipped], object] | None = None
     ) -> ImageSet:
         """Read the part of a source that `evaluate` measures, labelled by this model's classes."""
-        names = ("test", "val", "all", "train")
-        part = next(source.parts[name] for name in names if name in source.parts)
-        foreign = sorted(set(source.class_names) - set(self.class_names))
+        order = ("test", "val", "all", "train")
+        part = next(source.parts[name] for name in order if name in source.parts)
+        names = self._spelt()
+        foreign = sorted(set(source.class_names) - set(names))
         if foreign:
             known = ", ".join(self.class_names)
             raise DataError(
@@ -320,9 +321,13 @@ class Classifier:
             )
         if not len(loaded.images):
             raise DataError("{spec} holds no pictures to measure", spec=source.spec)
-        order = torch.tensor([self.class_names.index(name) for name in source.class_names])
+        own_K = torch.tensor([names.index(name) for name in source.class_names])
         pictures = loaded.images
-        return replace(pictures, labels=order[pictures.labels])
+        return replace(pictures, labels=own_K[pictures.labels])
+
+    def _spelt(self) -> tuple[str, ...]:
+        """Return the classes as sources spell them; a model may have been made of others."""
+        return tuple(map(composed, self.class_names))
 
 
 def _same_source(spec: str, trained_on: str) -> bool:

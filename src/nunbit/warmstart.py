@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nunbit.config import PRETRAINED, ModelConfig
+from nunbit.data.pictures import composed
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, MissingInputError, UsageError
 from nunbit.modelfile import built_for, load_classifier, model_file
@@ -85,7 +86,7 @@ def load_own(settings: ModelConfig) -> Pretrained:
         source=f"{Path(settings.weights).name}, {OWN}",
         file=file.name,
         sha256=sha256_of(file),
-        class_names=classifier.class_names,
+        class_names=tuple(map(composed, classifier.class_names)),  # as data is read
         built_for=built_for(classifier.card, classifier.preprocess),
     )
 

@@ -1,13 +1,14 @@
 """Folders of class folders, and CSV files of path and label."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from nunbit.data.decode import FOREIGN_SUFFIXES, SUFFIXES
-from nunbit.data.pictures import Pictures, Source, printable
+from nunbit.data.pictures import Pictures, Source, composed, printable
 from nunbit.data.table import read_table
 from nunbit.errors import DataError, did_you_mean, listed
 from nunbit.language import tr
@@ -29,7 +30,8 @@ def open_folder(root: Path) -> Source:
     a loop cannot hang the search, and are named as ignored.
 
     Raises:
-        DataError: no pictures, a class that train lacks, or folders that cannot be told apart.
+        DataError: no pictures, a class that train lacks, two folders for one class, or folders
+            that cannot be told apart.
     """
     roles = _roles(root)
     ignored: list[str] = []
@@ -50,7 +52,8 @@ def open_folder(root: Path) -> Source:
 def open_csv(table: Path) -> Source:
     """Open a CSV file with the columns `path` and `label`, and perhaps `split`.
 
-    Paths are relative to the table's folder.
+    Paths are relative to the table's folder. One that is there in Unicode's other spelling only,
+    as macOS's archives have it, is found.
 
     Raises:
         DataError: a missing column, an empty cell, no rows, or an unknown split.
@@ -90,8 +93,17 @@ def _by_part(table: Path) -> dict[str, list[tuple[Path, str]]]:
                 hint=did_you_mean(split, SPLIT_NAMES),
             )
         part = SPLIT_NAMES.get(split, "all")
-        rows.setdefault(part, []).append((table.parent / path, label))
+        rows.setdefault(part, []).append((_picture_path(table.parent, path), composed(label)))
     return rows
+
+
+def _picture_path(folder: Path, name: str) -> Path:
+    """Return the path of a table's picture, in the spelling in which it is there."""
+    path = folder / name
+    if name.isascii() or os.path.exists(path):  # ASCII has one spelling: nothing to ask the disk
+        return path
+    others = (folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((other for other in others if os.path.exists(other)), path)
 
 
 def _roles(root: Path) -> dict[str, Path]:
@@ -183,8 +195,8 @@ def _folders(root: Path) -> list[Path]:
 
 def _by_class(folder: Path, root: Path, ignored: list[str]) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
-    for child in _folders(folder):
-        found = classes.setdefault(printable(child.name), [])
+    for child, name in _class_folders(folder):
+        found = classes.setdefault(name, [])
         for path in _files(child):
             if path.suffix.lower() in NAMED_AS_PICTURES:
                 found.append(path)
@@ -192,6 +204,28 @@ def _by_class(folder: Path, root: Path, ignored: list[str]) -> dict[str, list[Pa
                 ignored.append(printable(os.path.relpath(path, root)))
     ignored += [printable(os.path.relpath(path, root)) for path in _of_no_class(folder)]
     return classes
+
+
+def _class_folders(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the class folders and the names of their classes.
+
+    Raises:
+        DataError: two folders are spellings of one name.
+    """
+    seen: dict[str, Path] = {}
+    for child in _folders(folder):
+        name = composed(printable(child.name))
+        if name in seen:
+            raise DataError(
+                "{folder}: {first} and {second} are two spellings of the name '{name}'; move the "
+                "pictures into one of them",
+                folder=folder,
+                first=ascii(seen[name].name),  # as they would look the same
+                second=ascii(child.name),
+                name=name,
+            )
+        seen[name] = child
+        yield child, name
 
 
 def _of_no_class(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from nunbit.data.pictures import Pictures, Source
+from nunbit.data.pictures import Pictures, Source, composed
 from nunbit.data.table import read_table, table_bytes
 from nunbit.errors import DataError, UsageError, did_you_mean
 from nunbit.storage import csv_line
@@ -45,8 +45,8 @@ def apply_overrides(source: Source, table: Path) -> Source:
         raise UsageError(
             "data.overrides is for your own pictures; {spec} is published", spec=source.spec
         )
-    rows = _read_rows(table)
     known = {name for part in source.parts.values() for name in part.names}
+    rows = _as_spelt(_read_rows(table), known)
     for line, row in rows:
         where = f"{table}, line {line}"
         if row.path not in known:
@@ -64,6 +64,13 @@ def apply_overrides(source: Source, table: Path) -> Source:
     chosen = {row.path: row for _, row in rows}
     parts = {name: _corrected(p, chosen, source.class_names) for name, p in source.parts.items()}
     return replace(source, parts=parts)
+
+
+def _as_spelt(rows: list[tuple[int, Override]], known: set[str]) -> list[tuple[int, Override]]:
+    """Return rows with the names as the source spells them: Unicode has two forms of many."""
+    spelt = {composed(name): name for name in known} | {name: name for name in known}
+    names = (spelt.get(row.path) or spelt.get(composed(row.path), row.path) for _, row in rows)
+    return [(line, replace(row, path=name)) for (line, row), name in zip(rows, names, strict=True)]
 
 
 def read_overrides(table: Path) -> list[Override]:
@@ -95,7 +102,7 @@ def _read_rows(table: Path) -> list[tuple[int, Override]]:
                 where=where,
                 path=path,
             )
-        row = Override(path, "drop" if action == "drop" else "relabel", label, reason)
+        row = Override(path, "drop" if action == "drop" else "relabel", composed(label), reason)
         rows[path] = number, row
     return list(rows.values())
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from nunbit.data.folder import SPLIT_NAMES
 from nunbit.data.joined import Joined
-from nunbit.data.pictures import MAX_CLASSES, Pictures, Source
+from nunbit.data.pictures import MAX_CLASSES, Pictures, Source, composed
 from nunbit.errors import DataError, UsageError
 
 GROUPS_HELD = 4  # neighbours, which threads read together
@@ -152,16 +152,21 @@ def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
     try:
         column, table = columns[0]
         features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
-        return tuple(str(name) for name in features[column]["names"])
+        return tuple(composed(str(name)) for name in features[column]["names"])
     except (KeyError, TypeError, ValueError):
         values = {v for column, table in columns for v in table.column(column).unique().to_pylist()}
     if all(isinstance(value, str) for value in values):
-        return tuple(sorted(values))
+        return tuple(sorted(set(map(composed, values))))
     if all(isinstance(value, int) and 0 <= value < MAX_CLASSES for value in values):
         return tuple(str(value) for value in range(max(values) + 1))
     raise DataError(
         "{path}: the labels are neither class numbers from 0 nor class names", path=path
     )
+
+
+def _spelt(label: Any) -> Any:
+    """Return a label as the classes are spelt; a number is none of Unicode's business."""
+    return composed(label) if isinstance(label, str) else label
 
 
 def _pictures(files: list[_File], table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
@@ -170,7 +175,7 @@ def _pictures(files: list[_File], table: Any, class_names: tuple[str, ...], part
     index: dict[Any, int] = {name: i for i, name in enumerate(class_names)}
     index |= {i: i for i in range(len(class_names))}
     try:
-        numbers = np.array([index[label] for label in labels], dtype=np.int64)
+        numbers = np.array([index[_spelt(label)] for label in labels], dtype=np.int64)
     except KeyError as error:
         raise DataError(
             "{part}: label {error} is not one of {count} classes",

@@ -1,6 +1,7 @@
 """The two states of a set of pictures: as found (`Pictures`) and as pixels (`ImageSet`)."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -201,6 +202,14 @@ def _is_class_name(name: object) -> bool:
 def printable(path: str) -> str:
     """Return a file name as text that can be written; names that are not UTF-8 get backslashes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def composed(name: str) -> str:
+    """Return a name in the one spelling that is compared: Unicode's composed form (NFC).
+
+    Archives of macOS hold the other one (NFD), which looks the same and is other characters.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def require_text(path: str | Path) -> None:
