@@ -351,6 +351,18 @@ def test_a_name_that_no_file_can_have_is_no_data() -> None:
         nunbit.train(data="a\0b", quiet=True)
 
 
+def test_a_user_who_is_not_there_has_no_data(colours: Path) -> None:
+    """A shell hands on `~name` as it stands where it knows no such user."""
+    with pytest.raises(MissingInputError, match="no data '~nobody-here'"):
+        open_source("~nobody-here")
+    with pytest.raises(MissingInputError, match="no data '~nobody-here'"):
+        nunbit.doctor("~nobody-here", quiet=True)
+    with pytest.raises(MissingInputError, match="no data '~nobody-here'"):
+        nunbit.train(data="~nobody-here", quiet=True)
+    colours.rename("~nobody-here")
+    assert len(open_source("~nobody-here").parts["all"]) == 60
+
+
 def test_splits_without_classes_are_no_classes(tmp_path: Path, colours: Path) -> None:
     for part, name in (("train", "red"), ("test", "blue")):
         shutil.copytree(colours / name, tmp_path / "flat" / part)
@@ -530,6 +542,15 @@ def test_an_empty_name_of_the_cache_is_none(
     monkeypatch.setenv("NUNBIT_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert download.cache_folder() == tmp_path / "xdg" / "nunbit"
+
+
+def test_a_user_without_a_home_is_told_to_name_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container runs it with a number that is nobody's."""
+    for name in ("NUNBIT_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(MissingInputError, match=r"no home folder .* in NUNBIT_CACHE"):
+        download.cache_folder()
 
 
 @pytest.fixture

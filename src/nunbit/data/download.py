@@ -45,11 +45,22 @@ def is_offline() -> bool:
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: NUNBIT_CACHE, or nunbit in the user's cache folder."""
+    """Return where downloads are kept: NUNBIT_CACHE, or nunbit in the user's cache folder.
+
+    Raises:
+        MissingInputError: no variable names one, and the user has no home folder.
+    """
     if folder := os.environ.get("NUNBIT_CACHE"):
         return Path(folder)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "nunbit"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder, "nunbit")
+    try:
+        return Path.home() / ".cache" / "nunbit"
+    except RuntimeError:  # a user whom the system does not know, as in containers
+        raise MissingInputError(
+            "this user has no home folder to keep downloads and decoded pictures in; name a folder "
+            "in NUNBIT_CACHE"
+        ) from None
 
 
 def download(remote: Remote, folder: Path, track: Track = untracked) -> Path:

@@ -41,7 +41,7 @@ def _open_path(spec: str) -> Source:
     if not spec:
         raise UsageError("no data: its name is empty; give a known name or a path")
     require_text(spec)
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))  # as it stands where no user has that name
     try:
         if path.is_dir():
             is_parquet = any(path.glob("*.parquet"))
@@ -104,7 +104,7 @@ def refuse_inside(folder: Path, source: str, option: str) -> None:
         UsageError: it lies inside.
         CannotCreateError: it holds the table.
     """
-    data = Path(source).expanduser()
+    data = Path(os.path.expanduser(source))
     if source in NAMED or not os.path.exists(data):
         return
     # os.path: links that lead round in a circle are refused where the folder is made.
