@@ -1,6 +1,7 @@
 """The command line as a stranger uses it: exit codes, one line, help without torch."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -141,6 +142,34 @@ def test_a_program_around_it_may_end_itself(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(dispatch, "split_settings", lambda _words: sys.exit(3))
     with pytest.raises(SystemExit, match="3"):
         main(["models"])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp949", "utf-8"])
+def test_what_an_output_cannot_encode_is_escaped(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `PYTHONIOENCODING=ascii nunbit ...` begins: one name ended a whole batch."""
+    assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
+    name = "사진-é.png"
+    noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / name)
+    lines = []
+    for words in (["predict", "r", name], ["predict", "r", name, "--json"]):
+        written = io.BytesIO()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+            assert main(words) == 0
+            lines.append(written.getvalue().decode(encoding))
+    shown = {"ascii": r"\uc0ac\uc9c4-\xe9.png", "cp949": r"사진-\xe9.png", "utf-8": name}[encoding]
+    assert lines[0].startswith(f"{shown}: ")
+    assert json.loads(lines[1])["predictions"][0]["path"] == name
+    assert (name in lines[1]) == (encoding == "utf-8")
+
+
+def test_another_way_with_what_cannot_be_encoded_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.TextIOWrapper(io.BytesIO(), "ascii", "replace")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["recipes"]) == 0
+    assert output.errors == "replace"
 
 
 def test_a_reader_that_went_away_is_no_fault_where_rich_prints() -> None:

@@ -1,8 +1,10 @@
 """Standard streams whose reader may go away, as `| head` does, and a terminal that is closed."""
 
+import codecs
+import io
 import os
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 
 class Log:
@@ -29,6 +31,20 @@ class Log:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def escape(stream: IO[str]) -> None:
+    """Let a stream write as escapes what its encoding lacks, as Hangul in ASCII, and not fail.
+
+    Who asked for another way (`PYTHONIOENCODING=ascii:replace`) keeps it.
+    """
+    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def is_unicode(stream: TextIO) -> bool:
+    """Return whether a stream takes any character, so that no program reads an escape for it."""
+    return stream.encoding is None or codecs.lookup(stream.encoding).name == "utf-8"
 
 
 def silence(stream: IO[str]) -> None:

@@ -20,7 +20,7 @@ from nunbit.errors import (
     is_out_of_memory,
 )
 from nunbit.language import LANGUAGES, VARIABLE, tr
-from nunbit.streams import Log, silence
+from nunbit.streams import Log, escape, is_unicode, silence
 from nunbit.values import Setting
 
 
@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error that ends it becomes one line."""
     CALLED_AT.set(time.perf_counter())
     words = list(sys.argv[1:] if argv is None else argv)
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by who called: `nunbit ... >&-`
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # to the end of the process
+    _prepare_streams()
     asked = os.environ.get(VARIABLE) or LANGUAGES[0]
     if asked not in LANGUAGES:
         allowed = ", ".join(LANGUAGES)
@@ -61,6 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{named}{error.strerror or error}", code)
 
 
+def _prepare_streams() -> None:
+    """Open what the caller closed, and let no character fail."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who called: `nunbit ... >&-`
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # to the end of the process
+    for stream in (sys.stdout, sys.stderr):
+        escape(stream)
+
+
 def _run(
     command: Callable[..., Any], bound: Any, hidden: dict[str, Any], given: dict[str, Setting]
 ) -> int:
@@ -81,7 +88,9 @@ def _run(
         ) from error
     output = bound.kwargs.get("output", DEFAULT_OUTPUT)
     if isinstance(result, dict) and output.json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+        # JSON has escapes of its own; those of a stream would be no JSON.
+        is_ascii = not is_unicode(sys.stdout)
+        sys.stdout.write(json.dumps(result, ensure_ascii=is_ascii, allow_nan=False) + "\n")
     sys.stdout.flush()  # here, where a reader that went away is no error
     # A command that judges (`doctor`, `predict`) says by its exit code what it found.
     return int(result.get("exit_code", 0)) if isinstance(result, dict) else 0
