@@ -265,6 +265,24 @@ def test_predict_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert Path("new.csv").read_bytes() == before
 
 
+def test_a_table_is_whole_though_nobody_reads_the_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nunbit predict RUN folder/ --output all.csv | head` left a part of it, with exit code 0."""
+    assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
+    (tmp_path / "new").mkdir()
+    for i in range(3):
+        noisy_picture((9, 9, 9), i, (8, 8)).save(tmp_path / "new" / f"{i}.png")
+    (tmp_path / "new" / "4.png").write_bytes(b"")
+    for words, code in ((["--output", "all.csv"], 65), ([], 0)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer, "w") as nobody, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", nobody)
+            assert main(["predict", "r", "new", *words]) == code
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 5
+
+
 @pytest.mark.slow
 def test_predict_reads_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, complain, say
 from nunbit.errors import DataError, UsageError
 from nunbit.language import mark, tr
+from nunbit.streams import silence
 from nunbit.values import Setting
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def predict(
                 complain(tr("{name} cannot be read: {error}", name=said.name, error=said.reason))
                 unreadable += [{"path": said.name, "reason": said.reason}] if output.json else []
             else:
-                say(output, _line(said))
+                _say_beside(file, output, _line(said))
                 predictions += [said.to_dict()] if output.json else []
     return {"predictions": predictions, "unreadable": unreadable, "exit_code": code}
 
@@ -126,6 +127,16 @@ def evaluate(
     if metrics.answers:
         say(output, describe_answers(metrics.answers))
     return metrics.to_dict()
+
+
+def _say_beside(file: Path | None, output: Output, line: str) -> None:
+    """Print a line; a reader that goes away (`| head`) does not end the writing of a table."""
+    try:
+        say(output, line)
+    except BrokenPipeError:
+        if file is None:
+            raise
+        silence(sys.stdout)
 
 
 def _line(prediction: "Prediction") -> str:
