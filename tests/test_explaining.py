@@ -15,7 +15,7 @@ import nunbit
 from conftest import noisy_picture
 from nunbit.cli import main
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import CannotCreateError, MissingInputError, UsageError
+from nunbit.errors import CannotCreateError, DataError, MissingInputError, UsageError
 from nunbit.explaining import saliency
 from nunbit.explaining.activations import measure_layers
 from nunbit.explaining.convolution import EXAMPLES, draw_convolution
@@ -434,6 +434,30 @@ def test_a_folder_of_pictures_is_read_as_far_as_it_is_shown(
     page = found.page.read_text()
     assert "measured on 3 pictures" in page
     assert re.search(r"\b4 pictures", page)
+
+
+def test_what_cannot_be_read_in_a_folder_is_named_and_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nunbit.explaining.subject.MAX_MEASURED", 3)
+    save_run("run", "cnn")
+    Path("holiday").mkdir()
+    Path("holiday/0.heic").write_bytes(b"")
+    for i in range(1, 4):
+        noisy_picture((90, 90, 90), i, (8, 8)).save(f"holiday/{i}.png")
+    found = nunbit.explain("run", "holiday")
+    assert [one["path"] for one in found.to_dict()["pictures"]] == [
+        f"holiday/{i}.png" for i in range(1, 4)
+    ]
+    assert "measured on 3 pictures" in found.page.read_text(), "it takes no place of the three"
+    assert "left out holiday/0.heic: the file is empty" in capsys.readouterr().err
+    for path in Path("holiday").glob("*.png"):
+        path.write_bytes(b"")
+    assert main(["explain", "run", "holiday"]) == 65
+    line = "nunbit: no picture can be read; holiday/0.heic: the file is empty\n"
+    assert capsys.readouterr().err == line
+    with pytest.raises(DataError, match=r"holiday/0\.heic cannot be read"):
+        nunbit.explain("run", ["holiday/0.heic"], quiet=True)
 
 
 def test_a_folder_that_cannot_be_had_is_refused_before_the_work(

@@ -320,4 +320,4 @@ def explain(
     direct = {name: value for name, value in options.items() if name in DIRECT}
     rest = {name: value for name, value in options.items() if name not in DIRECT}
     folder, chosen = None if out is None else Path(out), Options.read(direct | gathered(rest))
-    return explain_subject(run, given, folder, chosen, Display(quiet=quiet).track)
+    return explain_subject(run, given, folder, chosen, Display(quiet=quiet))

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from PIL import Image
-
 from nunbit.bundle import MODEL_FILE
 from nunbit.config import ModelConfig, RunConfig, require_used
-from nunbit.data.decode import BadPictureError, Mode, quiet_pillow
+from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.given import Picture, find_pictures, open_picture
-from nunbit.data.pictures import Track, printable
+from nunbit.data.pictures import Pixels, Skipped, printable
+from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError, MissingInputError, UsageError, did_you_mean
 from nunbit.explaining.convolution import draw_convolution
 from nunbit.explaining.explanation import Drawn, Explanation, write
@@ -22,6 +21,8 @@ from nunbit.language import tr
 from nunbit.modelfile import load_classifier
 from nunbit.models.registry import build_model, list_models
 from nunbit.places import free_folder
+from nunbit.progress import Display
+from nunbit.reading import say_left_out
 from nunbit.recipes import LESSONS
 from nunbit.values import Setting, path_of, typed
 
@@ -68,7 +69,11 @@ class Options:
 
 
 def explain_subject(
-    what: str | Path, images: Sequence[Picture], out: Path | None, options: Options, track: Track
+    what: str | Path,
+    images: Sequence[Picture],
+    out: Path | None,
+    options: Options,
+    display: Display,
 ) -> Explanation:
     """Explain a lesson, a run with or without pictures, or a network by its name.
 
@@ -92,29 +97,57 @@ def explain_subject(
             "no run, model file, network or lesson '{name}'; {near}", name=name, near=near
         )
     folder = free_folder(out, default)  # refused before the work, created after it
-    return write(draw(name, images, options, track), folder, is_asked=out is not None)
+    return write(draw(name, images, options, display), folder, is_asked=out is not None)
 
 
 def _is_run(path: Path) -> bool:
     return path.is_file() or (path / MODEL_FILE).exists()
 
 
-def _run(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
+def _run(name: str, images: Sequence[Picture], options: Options, display: Display) -> Drawn:
     options.refuse(tr("a run, which knows its network"), "classes", "settings")
     classifier = load_classifier(name)
-    p = classifier.preprocess
-    given = _named(images)
-    with quiet_pillow():
-        named = [
-            (found, p.to_pixels(_opened(found, picture, p.mode, p.near_side)))
-            for found, picture in given[:MAX_MEASURED]
-        ]
+    named, count = _read(images, classifier.preprocess, display)
     title = Path(name).resolve().name
-    return draw_pictures(classifier, named, len(given), title, options.layer, track)
+    return draw_pictures(classifier, named, count, title, options.layer, display.track)
 
 
-def _network(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
-    del track
+def _read(
+    images: Sequence[Picture], preprocess: Preprocess, display: Display
+) -> tuple[list[tuple[str, Pixels]], int]:
+    """Return the first pictures with their names, and how many there are.
+
+    What lies in a folder and cannot be read is said and passed over.
+
+    Raises:
+        DataError: one that was named itself cannot be read, or of a folder none.
+    """
+    given, mode, near_side = _named(images), preprocess.mode, preprocess.near_side
+    named: list[tuple[str, Pixels]] = []
+    faults: list[Skipped] = []
+    with quiet_pillow():
+        for name, picture, is_asked in given:
+            if len(named) == MAX_MEASURED:
+                break
+            try:
+                image = open_picture(picture, mode, near_side)
+                named.append((name, preprocess.to_pixels(image)))
+            except BadPictureError as error:
+                if is_asked:
+                    raise _unreadable(name, error) from error
+                faults.append(Skipped(name, str(error)))
+    if faults and not named:
+        first = faults[0]
+        raise DataError(
+            "no picture can be read; {name}: {reason}", name=first.name, reason=first.reason
+        )
+    for fault in faults:
+        say_left_out(display, fault)
+    return named, len(given) - len(faults)
+
+
+def _network(name: str, images: Sequence[Picture], options: Options, display: Display) -> Drawn:
+    del display
     options.refuse(tr("a network without a run"), "layer")
     if images:
         raise UsageError(
@@ -143,8 +176,8 @@ def _network(name: str, images: Sequence[Picture], options: Options, track: Trac
     return draw_architecture(name, model, channels, (side, side))
 
 
-def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track) -> Drawn:
-    del track
+def _lesson(name: str, images: Sequence[Picture], options: Options, display: Display) -> Drawn:
+    del display
     options.refuse(tr("a lesson"), "layer", "classes", "settings")
     if name == "basics/linear":
         if images:
@@ -153,22 +186,35 @@ def _lesson(name: str, images: Sequence[Picture], options: Options, track: Track
     given = _named(images)
     if len(given) > 1:
         raise UsageError("{name} takes {what}", name=name, what=tr("one picture"))
-    with quiet_pillow():
-        pictures = [(found, _opened(found, picture, "RGB")) for found, picture in given]
-    found, image = pictures[0] if pictures else (None, None)
-    return draw_convolution(image, found)
+    if not given:
+        return draw_convolution(None, None)
+    found, picture, _ = given[0]
+    try:
+        with quiet_pillow():
+            return draw_convolution(open_picture(picture, "RGB"), found)
+    except BadPictureError as error:
+        raise _unreadable(found, error) from error
 
 
-def _named(images: Sequence[Picture]) -> list[tuple[str, Picture]]:
-    """Return pictures with names for the page; folders stand for the pictures in them."""
+def _named(images: Sequence[Picture]) -> list[tuple[str, Picture, bool]]:
+    """Return pictures with names for the page, and whether each was asked for by itself.
+
+    Folders stand for the pictures in them.
+    """
+    found = [
+        (picture, not (isinstance(one, str | Path) and Path(one).is_dir()))
+        for one in images
+        for picture in find_pictures([one])
+    ]
     return [
-        (printable(str(picture)) if isinstance(picture, str | Path) else f"picture {n}", picture)
-        for n, picture in enumerate(find_pictures(images), 1)
+        (
+            printable(str(picture)) if isinstance(picture, str | Path) else f"picture {n}",
+            picture,
+            is_asked,
+        )
+        for n, (picture, is_asked) in enumerate(found, 1)
     ]
 
 
-def _opened(name: str, picture: Picture, mode: Mode, near_side: int = 0) -> Image.Image:
-    try:
-        return open_picture(picture, mode, near_side)
-    except BadPictureError as error:
-        raise DataError("{name} cannot be read: {error}", name=name, error=error) from error
+def _unreadable(name: str, error: BadPictureError) -> DataError:
+    return DataError("{name} cannot be read: {error}", name=name, error=error)
