@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,7 @@ import numpy as np
 
 from nunbit.data.folder import SPLIT_NAMES
 from nunbit.data.joined import Joined
-from nunbit.data.pictures import MAX_CLASSES, Pictures, Source, composed
+from nunbit.data.pictures import Pictures, Source, composed
 from nunbit.errors import DataError, UsageError
 
 GROUPS_HELD = 4  # neighbours, which threads read together
@@ -48,9 +48,9 @@ def open_parquet(path: Path) -> Source:
     labels = {part: _labels(found) for part, found in opened.items()}
     if not any(table.num_rows for table in labels.values()):
         raise DataError("{path} has no rows", path=path)
-    class_names = _class_names(list(labels.values()), path)
-    parts = {part: _pictures(opened[part], labels[part], class_names, part) for part in opened}
-    return Source(str(path), class_names, parts)
+    classes = _classes(list(labels.values()), path)
+    parts = {part: _pictures(opened[part], labels[part], classes, part) for part in opened}
+    return Source(str(path), classes.names, parts)
 
 
 @contextmanager
@@ -146,22 +146,38 @@ class _Blobs(Joined[bytes]):
             return table.column(file.image_column).combine_chunks().field("bytes")
 
 
-def _class_names(tables: list[Any], path: Path) -> tuple[str, ...]:
-    """Return the names that the schema's `huggingface` metadata gives, or all text labels."""
+@dataclass(frozen=True)
+class _Classes:
+    names: tuple[str, ...]
+    index: dict[Any, int]
+    """The class of each label, which is a name or a number."""
+
+
+def _classes(tables: list[Any], path: Path) -> _Classes:
+    """Return the classes that the schema's `huggingface` metadata names, or those that occur.
+
+    Numbers without names need not begin at 0 nor be without gaps: each that occurs is a class.
+    """
     columns = [(_label_column(table.schema), table) for table in tables]
     try:
         column, table = columns[0]
         features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
-        return tuple(composed(str(name)) for name in features[column]["names"])
+        names = tuple(composed(str(name)) for name in features[column]["names"])
+        return _Classes(names, _index(names) | _index(range(len(names))))
     except (KeyError, TypeError, ValueError):
         values = {v for column, table in columns for v in table.column(column).unique().to_pylist()}
     if all(isinstance(value, str) for value in values):
-        return tuple(sorted(set(map(composed, values))))
-    if all(isinstance(value, int) and 0 <= value < MAX_CLASSES for value in values):
-        return tuple(str(value) for value in range(max(values) + 1))
-    raise DataError(
-        "{path}: the labels are neither class numbers from 0 nor class names", path=path
-    )
+        values = {composed(value) for value in values}
+    elif not all(isinstance(value, int) and value >= 0 for value in values):
+        raise DataError(
+            "{path}: the labels are neither class numbers from 0 nor class names", path=path
+        )
+    found = sorted(values)
+    return _Classes(tuple(map(str, found)), _index(found))
+
+
+def _index(labels: Iterable[Any]) -> dict[Any, int]:
+    return {label: i for i, label in enumerate(labels)}
 
 
 def _spelt(label: Any) -> Any:
@@ -169,19 +185,17 @@ def _spelt(label: Any) -> Any:
     return composed(label) if isinstance(label, str) else label
 
 
-def _pictures(files: list[_File], table: Any, class_names: tuple[str, ...], part: str) -> Pictures:
+def _pictures(files: list[_File], table: Any, classes: _Classes, part: str) -> Pictures:
     blobs = _Blobs(files)
     labels = table.column(_label_column(table.schema)).to_pylist()
-    index: dict[Any, int] = {name: i for i, name in enumerate(class_names)}
-    index |= {i: i for i in range(len(class_names))}
     try:
-        numbers = np.array([index[_spelt(label)] for label in labels], dtype=np.int64)
+        numbers = np.array([classes.index[_spelt(label)] for label in labels], dtype=np.int64)
     except KeyError as error:
         raise DataError(
             "{part}: label {error} is not one of {count} classes",
             part=part,
             error=error,
-            count=len(class_names),
+            count=len(classes.names),
         ) from None
     names = [f"{part}/{i}" for i in range(len(blobs))]
     return Pictures(blobs, numbers, names)
