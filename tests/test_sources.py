@@ -808,6 +808,29 @@ def test_labels_of_no_letters_are_no_classes(tmp_path: Path) -> None:
         open_source(str(tmp_path / "t.parquet"))
 
 
+def test_the_top_of_a_folder_of_the_hub_is_enough(tmp_path: Path, colours: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    images = [{"bytes": PNG, "path": ""}] * 4
+    table = pa.table({"img": images, "label": ["a", "b", "a", "b"]})
+    for folder in ("hub/data", "deep/plain_text/train", "splits/train", "splits/test"):
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(table, tmp_path / folder / "train-00000-of-00001.parquet")
+    (tmp_path / "hub/README.md").write_text("about it")
+    (tmp_path / "hub/logo.png").write_bytes(PNG)
+    assert open_source(str(tmp_path / "hub")).class_names == ("a", "b")
+    for top, where in (("deep", "deep/plain_text/train"), ("splits", "splits/test")):
+        with pytest.raises(DataError, match=f"the parquet files lie in {tmp_path / where}; give"):
+            open_source(str(tmp_path / top))
+    shutil.copytree(colours / "red", tmp_path / "hub/assets")
+    with pytest.raises(DataError, match=f"the parquet files lie in {tmp_path / 'hub/data'}; give"):
+        open_source(str(tmp_path / "hub"))
+    shutil.copytree(tmp_path / "hub/data", colours / "data")
+    shutil.copy(colours / "red/000.png", colours / "data")
+    assert open_source(str(colours)).class_names == ("blue", "data", "green", "red")
+
+
 def test_numbers_of_classes_in_parquet_may_begin_anywhere(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,11 @@ def open_folder(root: Path) -> Source:
         rows = [(path, index[name]) for name in sorted(classes) for path in classes[name]]
         parts[part] = make_pictures(rows, root)
     return Source(str(root), class_names, parts, ignored=tuple(ignored))
+
+
+def has_classes(root: Path) -> bool:
+    """Return whether one of a folder's folders holds a picture, so that they may be classes."""
+    return any(any(picture_files(folder)) for folder in _folders(root))
 
 
 def open_csv(table: Path) -> Source:
@@ -113,13 +118,15 @@ def _roles(root: Path) -> dict[str, Path]:
     called "train".
 
     Raises:
-        DataError: splits beside folders that are none, or two folders for one split.
+        DataError: splits beside folders that are none, two folders for one split, or parquet files
+            in them.
     """
     children = _folders(root)
     likely = [c for c in children if c.name.lower() in SPLIT_NAMES]
     splits = [c for c in likely if _folders(c)]
     if not splits:
         if len(likely) == len(children) > 1:
+            _refuse_parquet(root, (path for child in children for path in _files(child)))
             raise DataError(
                 "{root}: {names} hold no folders; put each class in a folder of its own, such as "
                 "{example}",
@@ -197,13 +204,30 @@ def _by_class(folder: Path, root: Path, ignored: list[str]) -> dict[str, list[Pa
     classes: dict[str, list[Path]] = {}
     for child, name in _class_folders(folder):
         found = classes.setdefault(name, [])
+        others: list[Path] = []
         for path in _files(child):
             if path.suffix.lower() in NAMED_AS_PICTURES:
                 found.append(path)
             else:
-                ignored.append(printable(os.path.relpath(path, root)))
+                others.append(path)
+        if not found:  # it could not be trained on
+            _refuse_parquet(root, others)
+        ignored += [printable(os.path.relpath(path, root)) for path in others]
     ignored += [printable(os.path.relpath(path, root)) for path in _of_no_class(folder)]
     return classes
+
+
+def _refuse_parquet(root: Path, files: Iterable[Path]) -> None:
+    """Say where parquet files lie that stand in the place of pictures.
+
+    Raises:
+        DataError: there are some.
+    """
+    folder = next((file.parent for file in files if file.suffix.lower() == ".parquet"), None)
+    if folder is not None:
+        raise DataError(
+            "{root}: the parquet files lie in {folder}; give that folder", root=root, folder=folder
+        )
 
 
 def _class_folders(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nunbit.config import PRETRAINED, RunConfig
-from nunbit.data.folder import open_csv, open_folder
+from nunbit.data.folder import has_classes, open_csv, open_folder
 from nunbit.data.named import NAMED
 from nunbit.data.parquet import open_parquet
 from nunbit.data.pictures import Source, Track, require_class_names, require_text, untracked
@@ -18,6 +18,8 @@ from nunbit.errors import (
     UsageError,
     did_you_mean,
 )
+
+HUB_FOLDER = "data"  # beside a README.md
 
 
 def open_source(spec: str, track: Track = untracked) -> Source:
@@ -44,8 +46,8 @@ def _open_path(spec: str) -> Source:
     path = Path(os.path.expanduser(spec))  # as it stands where no user has that name
     try:
         if path.is_dir():
-            is_parquet = any(path.glob("*.parquet"))
-            return open_parquet(path) if is_parquet else open_folder(path)
+            tables = _parquet_folder(path)
+            return open_folder(path) if tables is None else open_parquet(tables)
         if not path.exists():
             raise MissingInputError(
                 "no data '{spec}': no such path; {hint}", spec=spec, hint=did_you_mean(spec, NAMED)
@@ -62,6 +64,17 @@ def _open_path(spec: str) -> Source:
             "{path} is a file; allowed: a folder of class folders, .csv or .parquet", path=path
         )
     return openers[path.suffix.lower()](path)
+
+
+def _parquet_folder(folder: Path) -> Path | None:
+    """Return where the parquet files of a folder lie: in it, or in `data` as the hub lays it out.
+
+    None where there are none, or classes in folders, one of which may be called `data`.
+    """
+    if any(folder.glob("*.parquet")):
+        return folder
+    inside = folder / HUB_FOLDER
+    return inside if any(inside.glob("*.parquet")) and not has_classes(folder) else None
 
 
 def absolute(source: str, names: Container[str] = NAMED) -> str:
