@@ -119,6 +119,19 @@ def test_hidden_files_and_links_in_a_circle_are_passed_over(colours: Path) -> No
     assert source.ignored == ("red/loop", "red/notes.txt"), "neither is passed over in silence"
 
 
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information"]
+)
+def test_folders_that_storage_makes_are_no_classes(name: str, colours: Path) -> None:
+    """A disk of its own, a memory card, a server: each has one, with pictures in it or without."""
+    for folder in (colours / name, colours / "red" / name):
+        folder.mkdir()
+        shutil.copy(colours / "red" / "000.png", folder)
+    source = open_source(str(colours))
+    assert source.class_names == ("blue", "green", "red")
+    assert len(source.parts["all"]) == 60
+
+
 def test_pictures_of_no_class_are_named(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], quick: RunConfig
 ) -> None:

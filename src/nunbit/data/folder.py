@@ -19,7 +19,10 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip  # a table reads better in columns
 NAMED_AS_PICTURES = SUFFIXES | FOREIGN_SUFFIXES
-LITTER = ("thumbs.db", "desktop.ini", "__macosx", "__pycache__")  # left by other programs
+LITTER = frozenset({  # left by other programs, and by what the pictures are stored on; lower case
+    "thumbs.db", "desktop.ini", "__macosx", "__pycache__",
+    "@eadir", "#recycle", "lost+found", "$recycle.bin", "system volume information",
+})  # fmt: skip  # one name a line would say no more
 
 
 def open_folder(root: Path) -> Source:
