@@ -1,5 +1,6 @@
 """The doctor: planted faults are found, sound data is left in peace, and nothing is changed."""
 
+import codecs
 import csv
 import json
 import re
@@ -17,6 +18,7 @@ from PIL import Image
 import nunbit
 from conftest import COLOURS, noisy_picture
 from nunbit.cli import main
+from nunbit.data.overrides import read_overrides
 from nunbit.data.pictures import Pictures
 from nunbit.data.sources import open_source
 from nunbit.diagnosis import shortcuts
@@ -269,8 +271,18 @@ def test_two_reports_at_once_take_two_folders(photos: Path) -> None:
 
 
 def read_fixes(table: Path) -> list[dict[str, str]]:
-    with table.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_spreadsheet_knows_the_encoding_of_the_proposals(photos: Path) -> None:
+    """Without a byte order mark it shows Hangul as other characters, and saves those."""
+    (photos / "red").rename(photos / "빨강")
+    (photos / "빨강" / "000.jpg").write_bytes(b"")
+    report = diagnosed(photos)
+    table = Path(report["fixes_file"])
+    assert table.read_bytes().startswith(codecs.BOM_UTF8 + b"path,action,label,reason\n")
+    assert [row.path for row in read_overrides(table)] == ["빨강/000.jpg"]
 
 
 def test_train_honours_the_proposals(photos: Path, tmp_path: Path) -> None:

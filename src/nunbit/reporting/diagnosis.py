@@ -89,7 +89,8 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path, *, is_asked: bool) -> Di
     fixes = folder / FIXES if diagnosis.fixes else None
     written = replace(diagnosis, report=folder / PAGE, fixes_file=fixes)
     if fixes is not None:
-        atomic_write(fixes, write_overrides(list(diagnosis.fixes)).encode())
+        # A spreadsheet takes a table for UTF-8, and saves it so, by its byte order mark only.
+        atomic_write(fixes, write_overrides(list(diagnosis.fixes)).encode("utf-8-sig"))
     images = diagnosis.pictures.images
     page = render(
         "doctor.html",
