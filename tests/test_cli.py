@@ -44,6 +44,8 @@ def test_settings_are_taken_out_of_the_words() -> None:
     assert given == {"optim.lr": "-1", "data.flip": "true", "train.epochs": "3"}
     with pytest.raises(UsageError, match="did you mean 'optim'"):
         split_settings(["--optin.lr", "3"])
+    behind = ["--", "--a.jpg", "--optim.lr", "3"]
+    assert split_settings(["r", "--data.flip", *behind]) == (["r", *behind], {"data.flip": "true"})
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -281,6 +283,22 @@ def test_a_table_is_whole_though_nobody_reads_the_lines(
             patched.setattr(sys, "stdout", nobody)
             assert main(["predict", "r", "new", *words]) == code
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 5
+
+
+def test_names_of_pictures_may_begin_with_hyphens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *QUICK, "--run-dir", "r", "--quiet"]) == 0
+    names = ["-IMG_1.jpg", "--holiday.jpg", "--jsn"]
+    for name in names[:2]:
+        noisy_picture((9, 9, 9), 0, (8, 8)).save(tmp_path / name)
+    for verb in ("predict", "explain"):
+        assert main([verb, "r", names[0]]) == 0
+        assert main([verb, "r", "--", *names[:2]]) == 0
+        capsys.readouterr()
+        assert main([verb, "r", *names[::2]]) == 2, "a misspelt option is none"
+        said = "no option --jsn, and no picture of that name; did you mean '--json'?"
+        assert capsys.readouterr().err == f"nunbit: {said}\n"
 
 
 @pytest.mark.slow

@@ -1,15 +1,17 @@
 """What every command shares: the app, how it answers, and how settings are passed on."""
 
 import inspect
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import App, Group, Parameter
 
+from nunbit.errors import UsageError, did_you_mean
 from nunbit.language import tr
 from nunbit.streams import Log
 from nunbit.values import Setting, parse_budget
@@ -18,6 +20,7 @@ from nunbit.values import Setting, parse_budget
 CALLED_AT: ContextVar[float] = ContextVar("called_at")
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
+Image = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 app = App(
     name="nunbit",
@@ -82,6 +85,23 @@ class Output:
 
 
 DEFAULT_OUTPUT = Output()
+
+
+def require_no_option(verb: str, images: Sequence[str]) -> None:
+    """Refuse a misspelt option, which would be a picture: their names may begin with hyphens.
+
+    Raises:
+        UsageError: a word with two hyphens that names no file.
+    """
+    for word in images:
+        if word.startswith("--") and not os.path.lexists(word):
+            arguments = [one for one in app[verb].assemble_argument_collection() if one.parse]
+            options = [name for one in arguments for name in one.names if name.startswith("--")]
+            raise UsageError(
+                "no option {word}, and no picture of that name; {hint}",
+                word=word,
+                hint=did_you_mean(word.partition("=")[0], options),
+            )
 
 
 def complain(message: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
+from nunbit.cli.app import DEFAULT_OUTPUT, Image, Output, Settings, command, require_no_option, say
 from nunbit.language import mark, tr
 from nunbit.values import Setting
 
@@ -21,7 +21,7 @@ EXPLAIN = mark("""Examples:
 def explain(
     run: str,
     /,
-    *images: str,
+    *images: Image,
     out: Path | None = None,
     layer: str | None = None,
     size: int | None = None,
@@ -48,6 +48,7 @@ def explain(
         output: How to answer.
         settings: Options of a network as --model.OPTION VALUE.
     """
+    require_no_option("explain", images)
     from nunbit import api
     from nunbit.asked import gathered
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, complain, say
+from nunbit.cli.app import (
+    DEFAULT_OUTPUT,
+    Image,
+    Output,
+    Settings,
+    command,
+    complain,
+    require_no_option,
+    say,
+)
 from nunbit.errors import DataError, UsageError
 from nunbit.language import mark, tr
 from nunbit.streams import silence
@@ -32,7 +41,7 @@ IMPORT = mark("""Examples:
 def predict(
     run: str,
     /,
-    *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *images: Image,
     top: int = 5,
     file: Annotated[Path | None, Parameter(name="--output")] = None,
     output: Output = DEFAULT_OUTPUT,
@@ -51,6 +60,7 @@ def predict(
     """
     if not images:
         raise UsageError("no pictures given; write: nunbit predict RUN IMAGE...")
+    require_no_option("predict", images)
     from nunbit import api
     from nunbit.data.given import find_pictures
     from nunbit.data.pictures import Skipped
@@ -61,8 +71,7 @@ def predict(
     if file is not None:
         require_new_file(file)
     classifier = api.load(run)
-    given = [sys.stdin.buffer.read() if image == "-" else image for image in images]
-    found = find_pictures(given)
+    found = find_pictures(sys.stdin.buffer.read() if name == "-" else name for name in images)
     # Where the lines go to a terminal, they are the progress.
     has_lines = not output.json and sys.stdout.isatty()
     display = Display(quiet=output.quiet or has_lines)

@@ -12,7 +12,7 @@ from nunbit.values import Setting
 def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]:
     """Take `--SECTION.FIELD VALUE` and `--SECTION.FIELD=VALUE` out of the words of a command.
 
-    A setting without a value is a switch and means true.
+    A setting without a value is a switch and means true. Behind `--` there are none.
 
     Raises:
         UsageError: an unknown section.
@@ -22,6 +22,8 @@ def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Setting]]
     queue = list(words)
     while queue:
         word = queue.pop(0)
+        if word == "--":
+            return [*rest, word, *queue], given
         name, equals, value = word[2:].partition("=")
         section = name.partition(".")[0]
         if not word.startswith("--") or "." not in name:
