@@ -36,7 +36,7 @@ from nunbit.lock import LOCK_FILE, locked
 from nunbit.models.registry import build_model
 from nunbit.progress import Display
 from nunbit.run import train_run
-from nunbit.runfolder import read_predictions
+from nunbit.runfolder import read_predictions, read_split
 from nunbit.runtime import choose_runtime
 from nunbit.storage import load_tensors, save_tensors, temporary_name
 from nunbit.training import loop
@@ -149,6 +149,27 @@ def test_a_name_with_any_character_is_known_again(begun: Path, colours: Path) ->
     assert list(read_predictions(run)) == names
     (run / "result.json").unlink()
     nunbit.resume(run, quiet=True)
+
+
+def test_a_picture_that_a_table_lists_twice_counts_twice(
+    begun: Path, colours: Path, tmp_path: Path
+) -> None:
+    rows = [f"colours/{p.parent.name}/{p.name},{p.parent.name}" for p in colours.rglob("*.png")]
+    table = tmp_path / "twice.csv"
+    table.write_text("\n".join(["path,label", *rows, *rows]))
+    config = RunConfig.from_json((begun / "config.json").read_text())
+    run = begun.with_name("again")
+    finished = nunbit.train(config, data=table, run_dir=run, quiet=True)
+    said = read_predictions(run)
+    assert len(said) == finished.test.n
+    assert len({name.removesuffix(" (2)") for name in said}) == len(said) / 2, "all are twice there"
+    assert len(read_split(run)) == 120
+    (run / "result.json").unlink()
+    nunbit.resume(run, quiet=True)
+    (run / "result.json").unlink()
+    table.write_text("\n".join(["path,label", *rows, *rows[1:]]))
+    with pytest.raises(DataError, match=r"png \(2\) is gone"):
+        nunbit.resume(run, quiet=True)
 
 
 def test_a_full_disk_tells_nobody_who_holds_a_lock(

@@ -165,6 +165,18 @@ def test_csv_with_and_without_split(colours: Path, tmp_path: Path) -> None:
     assert sizes(opened(tmp_path / "split.csv", val_fraction=0)) == (45, 0, 15)
 
 
+def test_a_picture_has_one_label(colours: Path, tmp_path: Path) -> None:
+    files = sorted(colours.rglob("*.png"))
+    rows = [f"colours/{path.parent.name}/{path.name},{path.parent.name}" for path in files]
+    table, fixes = tmp_path / "t.csv", tmp_path / "fixes.csv"
+    table.write_text("\n".join(["path,label", *rows, rows[0], "colours/red/000.png,blue"]))
+    with pytest.raises(DataError, match=r"lists colours/red/000\.png as 'red' and as 'blue'; keep"):
+        opened(table)
+    for action, count in (("drop,", 60), ("relabel,red", 62)):
+        fixes.write_text(f"path,action,label\ncolours/red/000.png,{action}\n")
+        assert sum(sizes(opened(table, overrides=str(fixes)))) == count
+
+
 def spellings(name: str) -> tuple[str, str]:
     """Return a name as a keyboard writes it, and as archives of macOS hold it."""
     return unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,8 @@ def write_predictions(run_dir: Path, dataset: Dataset, test_logits_NK: Tensor) -
 def read_predictions(run_dir: Path) -> dict[str, tuple[str, str]]:
     """Return the label and the prediction of every test picture by its name.
 
+    A table may list a picture several times; the second time its name is `a.png (2)`.
+
     Raises:
         DataError: the run is of an older nunbit, or the file is damaged.
     """
@@ -169,7 +172,13 @@ def readable(path: Path, run_dir: Path) -> Iterator[None]:
 
 
 def _rows(table: str) -> dict[str, tuple[str, ...]]:
-    return {row[0]: tuple(row[1:]) for row in csv.reader(io.StringIO(table, newline=""))}
+    """Return rows by their first cell; a picture that is listed again gets a number behind it."""
+    rows: dict[str, tuple[str, ...]] = {}
+    times: Counter[str] = Counter()
+    for name, *rest in csv.reader(io.StringIO(table, newline="")):
+        times[name] += 1
+        rows[name if times[name] == 1 else f"{name} ({times[name]})"] = tuple(rest)
+    return rows
 
 
 def _split_table(dataset: Dataset) -> str:

@@ -72,11 +72,12 @@ def open_dataset(
 
     Raises:
         UnreadableError: unreadable pictures (unless `skip_bad`).
-        DataError: classes too small to split.
+        DataError: classes too small to split, or a picture that a table lists under two labels.
     """
     count = sum(map(len, source.parts.values()))
     if config.overrides:
         source = apply_overrides(source, Path(config.overrides))
+    _require_one_label(source)
     is_given = preprocess is not None
     preprocess = preprocess or plain_preprocess(source, config)
     loaded = {part: load(p, preprocess, threads, track) for part, p in source.parts.items()}
@@ -101,6 +102,29 @@ def open_dataset(
         reading=sum((part.reading for part in loaded.values()), Reading()),
         pictures=count,
     )
+
+
+def _require_one_label(source: Source) -> None:
+    """Refuse a picture that one part lists under two labels: a picture has one.
+
+    Raises:
+        DataError: naming the first.
+    """
+    for part in source.parts.values():
+        if len(set(part.names)) == len(part.names):
+            continue  # no table, or one that lists every picture once
+        label_of: dict[str, int] = {}
+        for name, label in zip(part.names, part.labels.tolist(), strict=True):
+            first = label_of.setdefault(name, label)
+            if first != label:
+                raise DataError(
+                    "{spec} lists {name} as '{first}' and as '{second}'; keep one line for it, or "
+                    "leave it out with the overrides",
+                    spec=source.spec,
+                    name=name,
+                    first=source.class_names[first],
+                    second=source.class_names[label],
+                )
 
 
 def assign(
