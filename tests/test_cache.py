@@ -18,7 +18,8 @@ from PIL import Image
 
 import nunbit
 from conftest import COLOURS, noisy_picture, write_classes
-from nunbit.config import DataConfig
+from nunbit import cgroups
+from nunbit.config import DataConfig, TrainConfig
 from nunbit.data import cache, pixels, room
 from nunbit.data.cache import pixels_folder
 from nunbit.data.decode import DECODE_VERSION
@@ -30,6 +31,7 @@ from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, UnreadableError, open_dataset
 from nunbit.data.stats import digests, mean_and_std
 from nunbit.errors import StorageError, UsageError
+from nunbit.runtime import choose_runtime
 
 PLAIN = Preprocess(height=16, width=16, channels=3, resize="crop", mean=(0.0,) * 3, std=(1.0,) * 3)
 ROW_BYTES = 16 * 16 * 3
@@ -554,8 +556,8 @@ def test_a_run_says_what_it_kept_and_where(
 def test_a_container_may_have_less_memory_than_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "CGROUP", tmp_path)
-    monkeypatch.setattr(room, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "OWN", tmp_path / "own")
     (tmp_path / "own").write_text("0::/\n")
     machine = room.free_memory()
     assert 2**27 < machine < 2**44
@@ -582,14 +584,49 @@ def test_a_job_may_have_less_memory_than_its_container(
     lines: str, limit: str, used: str, stat: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both versions of control groups, where a group or one above it has the limit."""
-    monkeypatch.setattr(room, "CGROUP", tmp_path)
-    monkeypatch.setattr(room, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "OWN", tmp_path / "own")
     (tmp_path / "own").write_text(lines)
     (tmp_path / limit).parent.mkdir(parents=True)
     (tmp_path / limit).write_text("9000000\n")
     (tmp_path / used).write_text("5000000\n")
     (tmp_path / limit).with_name("memory.stat").write_text(f"anon 1\n{stat} 3000000\n")
     assert room.free_memory() == 7_000_000
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "cores"),
+    [
+        ("0::/job/step\n", {"job/step/cpu.max": "max 100000", "job/cpu.max": "250000 100000"}, 3),
+        ("0::/\n", {"cpu.max": "50000 100000"}, 1),
+        ("0::/\n", {"cpu.max": "max 100000"}, None),
+        ("0::/\n", {}, None),
+        ("no line\n", {}, None),
+        (
+            "5:cpu,cpuacct:/job\n4:memory:/\n0::/\n",
+            {"cpu/job/cpu.cfs_quota_us": "200000", "cpu/job/cpu.cfs_period_us": "100000"}, 2,
+        ),
+        (
+            "5:cpu:/job\n",
+            {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, None,
+        ),
+    ],
+)  # fmt: skip  # files
+def test_a_container_may_keep_fewer_cores_busy_than_it_sees(
+    lines: str, files: dict[str, str], cores: int | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip  # one fixture a line would say no more
+    """On a machine with 64 cores two cores' time was shared by 64 threads."""
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "OWN", tmp_path / "own")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)), raising=False)
+    (tmp_path / "own").write_text(lines)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert cgroups.cpu_quota() == cores
+    assert choose_runtime(TrainConfig()).threads == (cores or 64)
+    assert choose_runtime(TrainConfig(threads=7)).threads == 7
 
 
 def test_rows_are_indexed_as_a_tensor_is() -> None:

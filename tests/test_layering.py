@@ -16,6 +16,7 @@ GROUPS = (
         "values",
         "sections",
         "config",
+        "cgroups",
         "runtime",
         "storage",
         "places",

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 
+from nunbit.cgroups import cpu_quota
 from nunbit.config import TrainConfig
 from nunbit.errors import UsageError
 from nunbit.language import tr, trn
@@ -97,10 +98,14 @@ def _device(name: str) -> torch.device:
 
 
 def _usable_cores() -> int:
-    """Return the cores that this process may use; macOS does not tell, so there it is all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the cores that this process may use; macOS does not tell, so there it is all.
+
+    A container that may use two cores' time sees all of the machine's; more threads than it may
+    keep busy would wait for each other.
+    """
+    is_known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
+    return min(cores, cpu_quota() or cores)
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -2,15 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
+from nunbit.cgroups import groups_of
 from nunbit.errors import UsageError
 
 CACHE_BYTES = 10_000_000_000  # of decoded pictures, unless NUNBIT_CACHE_GB says otherwise
 SHARE_OF_FREE_DISK = 0.2
-CGROUP = Path("/sys/fs/cgroup")
-OWN_GROUPS = Path("/proc/self/cgroup")
+# Of a control group's limit, of what is used of it, and of what of that can be had again.
+NAMES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
 
 
 def free_memory() -> int:
@@ -19,7 +22,8 @@ def free_memory() -> int:
     A container or a job may have less than the machine; what its page cache holds can be had again.
     """
     found = [_lines(Path("/proc/meminfo")).get("MemAvailable:", 0) * 1024]
-    for folder, (most, used, cached) in _groups():
+    for folder, version in groups_of("memory"):
+        most, used, cached = NAMES[version]
         limit = _number(folder / most)
         if limit is not None:
             again = _lines(folder / "memory.stat").get(cached, 0)
@@ -27,29 +31,6 @@ def free_memory() -> int:
     known = [size for size in found if size > 0]
     # Elsewhere than on Linux only the size of the memory is known, and half of it is a guess.
     return min(known) if known else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
-    """Yield the control groups that this process is in, up to the root, and what they call things.
-
-    See cgroups(7): a line of /proc/self/cgroup is `0::/path`, or `4:memory:/path` of version 1.
-    """
-    try:
-        lines = [line.split(":", 2) for line in OWN_GROUPS.read_text().splitlines()]
-    except OSError:
-        return
-    for number, controllers, path in (line for line in lines if len(line) == 3):
-        if number == "0":
-            root, names = CGROUP, ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            root = CGROUP / "memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        inner = root / path.strip("/")
-        yield from (
-            (folder, names) for folder in (inner, *inner.parents) if folder.is_relative_to(root)
-        )
 
 
 def cache_limit(folder: Path, used: int) -> int:

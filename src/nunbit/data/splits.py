@@ -12,6 +12,7 @@ from torch import Tensor
 from nunbit.config import DataConfig
 from nunbit.data.decode import BadPictureError, decode, quiet_pillow
 from nunbit.data.duplicates import group_near_duplicates
+from nunbit.data.leaks import without_held_out, without_test
 from nunbit.data.overrides import apply_overrides, overrides_digest
 from nunbit.data.pictures import ImageSet, Item, Reading, Skipped, Source, Track
 from nunbit.data.pixels import load
@@ -149,9 +150,9 @@ def assign(
     whole = len(train) + len(val or ())
     if not source.is_published:  # nothing may select by test pictures
         if val is not None and test is not None:
-            val = _validation(val, test)
+            val = without_test(val, test)
         # Before validation is taken from the rest.
-        train = _without(train, [part for part in (val, test) if part], source.class_names)
+        train = without_held_out(train, [part for part in (val, test) if part], source.class_names)
     leaks = whole - len(train) - len(val or ())
     needs_val = val is None and config.val_fraction > 0
     keys = _keys(train, config) if test is None or needs_val else []
@@ -163,43 +164,6 @@ def assign(
         rest, held = stratified(train, config.val_fraction, seed + 1, keys)
         train, val = train.select(rest), train.select(held)
     return train, val, test, leaks
-
-
-def _without(train: ImageSet, held_out: Sequence[ImageSet], class_names: Sequence[str]) -> ImageSet:
-    """Return training pictures without those that are held out as well.
-
-    Raises:
-        DataError: nothing is left of a class.
-    """
-    left = _unlike(train, held_out)
-    gone = set(train.labels.tolist()) - set(left.labels.tolist())
-    if gone:
-        raise DataError(
-            "no training pictures are left of {classes}: validation or test holds the same",
-            classes=listed(repr(class_names[label]) for label in sorted(gone)),
-        )
-    return left
-
-
-def _validation(val: ImageSet, test: ImageSet) -> ImageSet:
-    """Return validation pictures without those of test.
-
-    Raises:
-        DataError: nothing is left.
-    """
-    left = _unlike(val, [test])
-    if not len(left):
-        raise DataError("no validation pictures are left: test holds the same ones")
-    return left
-
-
-def _unlike(pictures: ImageSet, others: Sequence[ImageSet]) -> ImageSet:
-    """Return the pictures that no other set holds as well; perhaps none."""
-    digests = {digest for part in others for digest in part.digests}
-    kept = [i for i, digest in enumerate(pictures.digests) if digest not in digests]
-    if len(kept) == len(pictures):
-        return pictures
-    return pictures.select(torch.tensor(kept, dtype=torch.long))
 
 
 def require_training(parts: Collection[str]) -> None:
