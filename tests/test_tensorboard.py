@@ -1,6 +1,7 @@
 """TensorBoard events, read back as TensorBoard reads them."""
 
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,9 @@ def test_after_a_crash_no_step_is_double_or_missing(
         trained(config, tmp_path / "r")
     assert list(curve(events_of(tmp_path / "r"), "train/loss")) == [21, 42, 63]
     monkeypatch.setattr(loop, "train_step", original)
+    # Files are read in the order of their names, which hold the second: another process starts
+    # later, and has no earlier file of its own to be counted with.
+    time.sleep(1)
     finished = resume_run(tmp_path / "r", QUIET, lambda _finished: None)
     assert finished is not None
     assert len(finished.epochs) == 4
