@@ -86,10 +86,10 @@ def versions_of(folder: Path) -> str:
 
 
 def _last_object(command: list[str], more: dict[str, str]) -> Result:
-    """Run a command and return the JSON object on its last line."""
-    done = subprocess.run(
-        command, env={**os.environ, **more}, capture_output=True, text=True, check=False
-    )
+    """Run a command on all cores and return the JSON object on its last line."""
+    # By itself torch takes physical cores, and nunbit those that it may use.
+    every = {**os.environ, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), **more}
+    done = subprocess.run(command, env=every, capture_output=True, text=True, check=False)
     if done.returncode:
         end = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise RuntimeError(f"{' '.join(command)}\nended with {done.returncode}:\n{end}")
