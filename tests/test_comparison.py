@@ -24,6 +24,7 @@ from nunbit.comparison import pool, table
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.findings import find_differences, summarize_findings
 from nunbit.comparison.plan import PlannedRun, configure, plan_runs, require_own
+from nunbit.comparison.samedata import data_key
 from nunbit.comparison.statistics import (
     Correct,
     difference_interval,
@@ -380,6 +381,36 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_impossible_numbers_are_refused(tmp_path: Path, field: str, value: int) -> None:
     with pytest.raises(UsageError, match=f"{field} is {value}"):
         nunbit.compare([SMALL, WIDE], run_dir=tmp_path / "c", quiet=True, **{field: value})
+
+
+def test_runs_of_one_row_and_of_like_recipes_have_seen_one_data_set(tmp_path: Path) -> None:
+    _, runs = plan_runs([SMALL, WIDE, f"{SMALL},data.size=16"], 2, None, {}, tmp_path)
+    for run, fingerprint in zip(
+        runs, ("a", "a", "other size", "a", "b", "other size"), strict=True
+    ):
+        run.run_dir.mkdir(parents=True)
+        result = json.dumps({"data_fingerprint": fingerprint})
+        (run.run_dir / "result.json").write_text(result)
+    with pytest.raises(
+        DataError, match=r"seed-1 was not trained on the data of .*seed-0"
+    ) as caught:
+        table.read_rows(runs)
+    assert str(runs[4].run_dir) in str(caught.value)
+
+
+def test_what_a_fingerprint_depends_on_and_what_not(tmp_path: Path) -> None:
+    plain = get_recipe("photos/cnn", str(tmp_path))
+    own = {"model.name": "timm:test_vit", "model.weights": "pretrained"}
+
+    def has_same_key(**settings: Any) -> bool:
+        dotted = {name.replace("__", "."): value for name, value in settings.items()}
+        return data_key(plain.override(dotted)) == data_key(plain)
+
+    assert has_same_key(data__flip=True, data__normalize="half", train__seed=3, model__width=4)
+    assert has_same_key(model__name="net")
+    assert not has_same_key(data__val_fraction=0.2)
+    assert not has_same_key(data__channels=1)
+    assert data_key(plain.override(own)) != data_key(plain)
 
 
 @pytest.fixture(scope="module")

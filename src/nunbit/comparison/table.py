@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nunbit.comparison.plan import PlannedRun, configure, same_settings
+from nunbit.comparison.samedata import require_one_fingerprint
 from nunbit.comparison.statistics import Correct, mean_interval
 from nunbit.errors import DataError
 from nunbit.language import tr
@@ -96,8 +97,10 @@ def read_rows(runs: Sequence[PlannedRun]) -> tuple[list[Row], TestSet]:
     """Return a row for each label, in the order of the plan, and what they are measured on.
 
     Raises:
-        DataError: runs were measured on other pictures than the first.
+        DataError: runs were measured on other pictures than the first, or trained on other data
+            than those with the same settings of it.
     """
+    require_one_fingerprint(runs)
     groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault(run.label, []).append(run)
