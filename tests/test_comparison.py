@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import chi2
 from torch import nn
 
 import nunbit
+from conftest import noisy_picture, write_classes
 from nunbit.cli import main
 from nunbit.cli.compare import print_table
 from nunbit.comparison import compare as compare_module
@@ -48,6 +51,7 @@ from nunbit.signals import stop_requests
 
 SMALL = "digits/cnn:model.width=4"
 WIDE = "digits/cnn:model.width=8"
+PRETRAINED = "model.name=timm:test_vit,model.weights=pretrained"
 
 
 def pair(both: int, only_a: int, only_b: int, neither: int) -> tuple[Correct, Correct]:
@@ -347,6 +351,10 @@ def test_epochs_are_not_told_where_a_number_of_updates_ends_a_training(
             ["digits/cnn", "digits/cnn:data.size=16", "--data.group_duplicates", "true"],
             "data.size is 0 and 16",
         ),
+        (
+            ["digits/cnn", f"digits/cnn:{PRETRAINED}", "--data.group_duplicates", "true"],
+            "their weights want pictures of unlike sizes",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(
@@ -396,6 +404,55 @@ def test_runs_of_one_row_and_of_like_recipes_have_seen_one_data_set(tmp_path: Pa
     ) as caught:
         table.read_rows(runs)
     assert str(runs[4].run_dir) in str(caught.value)
+
+
+def no_training(*_: object) -> Generator[None]:
+    """Stand in for `train_all` where it must not be reached."""
+    raise AssertionError("a training began")
+    yield
+
+
+def test_data_that_changed_is_found_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "photos"
+    write_classes(data / "train", 6)
+    write_classes(data / "test", 3, first_seed=500)
+    settings: dict[str, Any] = {"train.epochs": 1, "train.threads": 1, "train.precision": "fp32"}
+    _, runs = plan_runs(["photos/cnn"], 2, str(data), settings, tmp_path / "c")
+    nunbit.train(runs[0].config, run_dir=runs[0].run_dir, quiet=True)
+    monkeypatch.setattr(compare_module, "train_all", no_training)
+
+    def compare(seeds: int) -> None:
+        given = {name.replace(".", "__"): value for name, value in settings.items()}
+        nunbit.compare(
+            ["photos/cnn"], seeds=seeds, data=data, run_dir=tmp_path / "c", quiet=True, **given
+        )
+
+    with pytest.raises(AssertionError, match="a training began"):
+        compare(2)
+    noisy_picture((210, 50, 40), 9, (20, 16)).save(data / "train" / "red" / "more.png")
+    with pytest.raises(
+        DataError, match=r"changed since .*seed-0 began: .*more\.png is new"
+    ) as caught:
+        compare(2)
+    assert "put the data back" in str(caught.value)
+
+
+def test_test_pictures_that_differ_by_size_are_found_before_anything_is_trained(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for file in sorted(colours.rglob("*.png")):  # a twin each, which looks the same when small
+        picture = np.asarray(Image.open(file)).copy()
+        picture[0, 0, 0] ^= 4
+        Image.fromarray(picture).save(file.with_name(f"twin-{file.name}"))
+    monkeypatch.setattr(compare_module, "train_all", no_training)
+    with pytest.raises(DataError, match="do not share their test pictures") as caught:
+        nunbit.compare(
+            ["photos/cnn", "photos/cnn:data.size=2"], seeds=1, data=colours,
+            run_dir=tmp_path / "c", quiet=True,
+        )  # fmt: skip
+    assert "photos/cnn and photos/cnn:data.size=2" in str(caught.value)
 
 
 def test_what_a_fingerprint_depends_on_and_what_not(tmp_path: Path) -> None:

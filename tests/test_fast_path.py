@@ -34,6 +34,7 @@ from nunbit.finished import Finished
 from nunbit.models.registry import build_model
 from nunbit.models.speednet import PATCH_EIGENVALUE_FLOOR, SpeedNet, Whitening
 from nunbit.progress import Display
+from nunbit.reading import OnceReader
 from nunbit.reporting.page import run_page
 from nunbit.reporting.reopen import reopened
 from nunbit.run import resume_run, train_run
@@ -544,19 +545,19 @@ def test_seeds_of_a_recipe_share_one_precision(
     _, runs = plan_runs(names, 3, None, {"train.threads": 1, "train.device": "cpu"}, tmp_path)
     has_bf16(monkeypatch, True)
     clock = Clock(monkeypatch, fp32=0.2, bf16=0.1)
-    quiet, go_on = Display(quiet=True), StopRequest()
-    settled = shared.share_precision(runs, runs, quiet, go_on)
+    read, quiet, go_on = OnceReader(), Display(quiet=True), StopRequest()
+    settled = shared.share_precision(runs, runs, read, quiet, go_on)
     assert [run.config.train.precision for run in settled] == ["bf16"] * 6
     assert clock.updates["bf16"] <= 2 * tempo.MAX_ROUNDS, "once for each recipe"
     # One seed has begun in fp32: the others of its recipe follow it, and nothing is timed for them.
     begun = settled[0].config.override({"train.precision": "fp32"})
     runs[0].run_dir.mkdir(parents=True)
     (runs[0].run_dir / "config.json").write_text(begun.to_json())
-    settled = shared.share_precision(runs, runs[1:], quiet, go_on)
+    settled = shared.share_precision(runs, runs[1:], read, quiet, go_on)
     found = {(r.label, r.config.train.precision) for r in settled}
     assert found == {(names[0], "fp32"), (names[1], "bf16")}
     has_bf16(monkeypatch, False)
-    assert shared.share_precision(runs, runs, quiet, go_on) == list(runs)
+    assert shared.share_precision(runs, runs, read, quiet, go_on) == list(runs)
 
 
 def test_finetuning_settles_the_precision_of_its_features() -> None:

@@ -140,12 +140,22 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
     Raises:
         DataError: naming the first differences; or it cannot be read what it began with.
     """
+    if named := changes_since(run_dir, dataset):
+        raise DataError(
+            "the data of {run_dir} changed since it began: {named}", run_dir=run_dir, named=named
+        )
+
+
+def changes_since(run_dir: Path, dataset: Dataset) -> str:
+    """Name the first pictures that differ from those that a run began with; empty if none do.
+
+    Raises:
+        DataError: it cannot be read what it began with.
+    """
     path = run_dir / SPLIT_FILE
     with readable(path, run_dir):
         before = _rows(path.read_bytes().decode())
     now = _rows(_split_table(dataset))
-    if before == now:
-        return
     found = [tr("{name} is gone", name=name) for name in before if name not in now]
     found += [tr("{name} is new", name=name) for name in now if name not in before]
     found += [
@@ -153,11 +163,7 @@ def require_same_data(run_dir: Path, dataset: Dataset) -> None:
         for name in now
         if name in before and before[name] != now[name]
     ]
-    raise DataError(
-        "the data of {run_dir} changed since it began: {named}",
-        run_dir=run_dir,
-        named=listed(found, NAMED_DIFFERENCES),
-    )
+    return listed(found, NAMED_DIFFERENCES)
 
 
 @contextmanager

@@ -12,16 +12,17 @@ from typing import Any
 
 from nunbit.comparison.findings import Difference, find_differences, summarize_findings
 from nunbit.comparison.plan import PlannedRun, require_own
-from nunbit.comparison.pool import failed, train_all
+from nunbit.comparison.pool import naming, train_all
 from nunbit.comparison.precision import share_precision
+from nunbit.comparison.samedata import require_shared_data
 from nunbit.comparison.table import Row, TestSet, read_rows
 from nunbit.data.sources import open_source
-from nunbit.errors import NunbitError, StoppedError, UsageError
+from nunbit.errors import StoppedError, UsageError
 from nunbit.language import tr
 from nunbit.lock import locked
 from nunbit.places import make_folder
 from nunbit.progress import Display
-from nunbit.reading import stoppable
+from nunbit.reading import OnceReader, stoppable
 from nunbit.runfolder import METRICS_FILE, is_finished, read_result
 from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest, stop_requests
@@ -83,7 +84,7 @@ def run_comparison(
         CannotCreateError: the folder holds something else.
         LockedError: another process works on it.
         StoppedError: a signal came; checkpoints were written.
-        NunbitError: a run failed.
+        NunbitError: a run failed, or the data changed since one began.
     """
     start = time.monotonic()
     if not 0 <= jobs <= MAX_JOBS:
@@ -116,16 +117,15 @@ def run_comparison(
 def _prepared(
     runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], display: Display, stop: StopRequest
 ) -> list[PlannedRun]:
-    """Return what is to be trained, in one precision each, with its data at hand."""
+    """Return what is to be trained, in one precision each, with its data at hand and compared."""
+    if not todo:
+        return []
     # All have one source. A download is missed here once, and not by several processes at once.
-    for run in todo[:1]:
-        try:
-            open_source(run.config.data.source, stoppable(display, stop))
-        except StoppedError:
-            raise
-        except NunbitError as error:
-            raise failed(run, str(error), error.exit_code) from error
-    return share_precision(runs, todo, display, stop)
+    with naming(todo[0]):
+        open_source(todo[0].config.data.source, stoppable(display, stop))
+    read = OnceReader()
+    require_shared_data(runs, read, display, stop)
+    return share_precision(runs, todo, read, display, stop)
 
 
 def _choose_jobs(runs: Sequence[PlannedRun]) -> int:

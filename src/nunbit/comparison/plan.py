@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nunbit.config import RunConfig
+from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import anchored
 from nunbit.errors import CannotCreateError, UsageError, did_you_mean
 from nunbit.language import tr
 from nunbit.models.registry import is_foreign
 from nunbit.recipes import RECIPES, get_recipe
 from nunbit.runfolder import CONFIG_FILE, RUNS, read_config
+from nunbit.start import preprocess_of
 from nunbit.values import Setting
 
 MAX_SEEDS = 1000
@@ -139,6 +141,19 @@ def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
                     a=a,
                     b=b,
                 )
+        if first.data.group_duplicates and _own_pixels(first) != _own_pixels(config):
+            raise UsageError(
+                "{first} and {label} do not share their test pictures: data.group_duplicates looks "
+                "at pixels, and their weights want pictures of unlike sizes; leave it out",
+                first=first_label,
+                label=label,
+            )
+
+
+def _own_pixels(config: RunConfig) -> Preprocess | None:
+    """Return how pretrained weights want pictures to be resized; None of random ones."""
+    own = preprocess_of(config)
+    return own and replace(own, mean=(0.0,) * own.channels, std=(1.0,) * own.channels)
 
 
 def _default_folder(names: Sequence[str], variants: Mapping[str, RunConfig]) -> Path:

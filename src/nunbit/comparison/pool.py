@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from nunbit.comparison.plan import PlannedRun
-from nunbit.errors import NunbitError
+from nunbit.errors import NunbitError, StoppedError
 from nunbit.signals import StopRequest
 
 POLL_SECONDS = 0.5
@@ -34,6 +34,17 @@ def failed(run: PlannedRun, answer: str, exit_code: int) -> NunbitError:
     )
     error.exit_code = exit_code
     return error
+
+
+@contextmanager
+def naming(run: PlannedRun) -> Iterator[None]:
+    """Name a run in the error of the block, unless that is a stop."""
+    try:
+        yield
+    except StoppedError:
+        raise
+    except NunbitError as error:
+        raise failed(run, str(error), error.exit_code) from error
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nunbit.comparison.plan import PlannedRun
-from nunbit.comparison.pool import failed
+from nunbit.comparison.pool import naming
 from nunbit.data.loader import TrainLoader
-from nunbit.errors import NunbitError, StoppedError
 from nunbit.progress import Display
-from nunbit.reading import OnceReader
+from nunbit.reading import Read
 from nunbit.runfolder import CONFIG_FILE, read_config
 from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest
@@ -21,13 +20,18 @@ from nunbit.training.tempo import Precision, is_open, settle_precision
 
 
 def share_precision(
-    runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], display: Display, stop: StopRequest
+    runs: Sequence[PlannedRun],
+    todo: Sequence[PlannedRun],
+    read: Read,
+    display: Display,
+    stop: StopRequest,
 ) -> list[PlannedRun]:
     """Return the runs that are to be trained, with the precision of their recipe.
 
     Args:
         runs: all of the comparison; the choice of those that began already holds.
         todo: those that have not ended, with the threads that they will have.
+        read: gives the data of a run.
         display: where the progress of reading goes.
         stop: raises when a signal has come.
 
@@ -40,7 +44,6 @@ def share_precision(
             precision = read_config(run.run_dir).train.precision
             if precision != "auto":
                 chosen.setdefault(run.label, precision)
-    read = OnceReader()
     settled = []
     for run in todo:
         train = run.config.train
@@ -52,16 +55,12 @@ def share_precision(
     return settled
 
 
-def _faster(run: PlannedRun, read: OnceReader, display: Display, stop: StopRequest) -> Precision:
+def _faster(run: PlannedRun, read: Read, display: Display, stop: StopRequest) -> Precision:
     """Return the precision in which a recipe trains faster, alone on the machine."""
     config = run.config
     runtime = choose_runtime(config.train)
-    try:
+    with naming(run):
         dataset = read(config, runtime, display, stop)
         model = build_start(config, dataset, runtime).model
-    except StoppedError:
-        raise
-    except NunbitError as error:
-        raise failed(run, str(error), error.exit_code) from error
     loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
     return settle_precision(model, loader, runtime).precision
