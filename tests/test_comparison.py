@@ -246,6 +246,34 @@ def test_a_worker_that_died_is_no_bad_data(tmp_path: Path, monkeypatch: pytest.M
     assert caught.value.exit_code == 1
 
 
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let workers be Python processes with code of the test's."""
+    program = tmp_path / "stand-in"
+    program.write_text(f"#!{sys.executable}\n{code}")
+    program.chmod(0o755)
+    monkeypatch.setattr(pool.sys, "executable", str(program))
+
+
+def test_all_workers_are_told_to_stop_before_one_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(
+        tmp_path, monkeypatch,
+        "import os, pathlib, sys, time\n"
+        "sys.stdin.read()\n"
+        f"told = pathlib.Path({str(tmp_path)!r}) / ('told-' + str(os.getpid()))\n"
+        "told.write_text(str(time.time()))\n"
+        "time.sleep(1)\n",
+    )  # fmt: skip
+    _, runs = plan_runs([SMALL, WIDE], 1, None, {"train.threads": 1}, tmp_path)
+    with stop_requests() as stop:
+        training = pool.train_all(runs, 2, tmp_path / "log", stop)
+        next(training)
+        training.close()
+    first, second = (float(file.read_text()) for file in tmp_path.glob("told-*"))
+    assert abs(first - second) < 0.8
+
+
 def test_a_folder_that_a_mac_looked_into_goes_on(tmp_path: Path) -> None:
     folder, runs = plan_runs([SMALL, WIDE], 1, None, {}, tmp_path / "c")
     runs[0].run_dir.mkdir(parents=True)

@@ -77,6 +77,12 @@ class Worker:
             raise failed(run, answer["error"], answer["exit_code"])
         return run
 
+    def close(self) -> None:
+        """Close the input of the process, which stops it; what it trains gets a checkpoint."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died, and what it was sent is still here
+            self.process.stdin.close()
+
 
 def train_all(
     runs: Sequence[PlannedRun], jobs: int, log: Path, stop: StopRequest
@@ -96,9 +102,16 @@ def train_all(
         StoppedError: a signal came.
     """
     queue, threads = deque(runs), runs[0].config.train.threads
-    with ExitStack() as stack:
-        waiters = stack.enter_context(ThreadPoolExecutor(jobs))
-        idle = [stack.enter_context(_worker(log, threads)) for _ in range(min(jobs, len(runs)))]
+    # All are told to stop before any is waited for, so that they write their checkpoints at once.
+    with ExitStack() as ends, ExitStack() as told:
+        waiters = ends.enter_context(ThreadPoolExecutor(jobs))
+
+        def begun() -> Worker:
+            worker = ends.enter_context(_worker(log, threads))
+            told.callback(worker.close)
+            return worker
+
+        idle = [begun() for _ in range(min(jobs, len(runs)))]
         pending: dict[Future[PlannedRun], Worker] = {}
         while queue or pending:
             while queue and idle:
@@ -114,14 +127,11 @@ def train_all(
 
 @contextmanager
 def _worker(log: Path, threads: int) -> Iterator[Worker]:
-    """Start a worker; at the end of the block close its input, which stops it, and wait for it."""
+    """Start a worker, which somebody must close inside the block; at its end wait for it."""
     with log.open("a", encoding="utf-8") as messages, _process(messages, threads) as process:
         try:
             yield Worker(process)
         finally:
-            assert process.stdin is not None
-            with suppress(BrokenPipeError):  # it died, and what it was sent is still here
-                process.stdin.close()
             process.wait()
 
 
