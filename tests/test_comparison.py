@@ -1,6 +1,7 @@
 """Comparisons: the statistics against what is known, the plan, and whole comparisons of digits."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from conftest import noisy_picture, write_classes
 from nunbit.cli import main
 from nunbit.cli.compare import print_table
 from nunbit.comparison import compare as compare_module
-from nunbit.comparison import pool, table
+from nunbit.comparison import pool, table, worker
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.findings import find_differences, summarize_findings
 from nunbit.comparison.plan import PlannedRun, configure, plan_runs, require_own
@@ -237,21 +238,46 @@ def test_a_worker_imports_nothing_from_the_current_folder(tmp_path: Path) -> Non
     assert len(found.rows) == 2
 
 
-def test_a_worker_that_died_is_no_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool.sys, "executable", "/bin/false")
-    with pytest.raises(NunbitError, match=r"died; see workers\.log") as caught:
-        nunbit.compare(
-            [SMALL, WIDE], seeds=1, run_dir=tmp_path / "c", quiet=True, train__precision="fp32"
-        )
-    assert caught.value.exit_code == 1
-
-
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let workers be Python processes with code of the test's."""
     program = tmp_path / "stand-in"
     program.write_text(f"#!{sys.executable}\n{code}")
     program.chmod(0o755)
     monkeypatch.setattr(pool.sys, "executable", str(program))
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        ("raise SystemExit(3)", "exit code 3"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL, as by the system where memory"),
+        ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
+    ],
+)
+def test_a_worker_that_died_is_no_bad_data(
+    code: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, code)
+    with pytest.raises(NunbitError) as caught:
+        nunbit.compare(
+            [SMALL, WIDE], seeds=1, run_dir="c", jobs=1, quiet=True, train__precision="fp32"
+        )
+    said = str(caught.value)
+    assert f"{SMALL}, seed 0: its process died ({how}" in said
+    assert f"see {tmp_path / 'c' / 'workers.log'}" in said
+    assert caught.value.exit_code == 1
+
+
+def test_an_error_of_the_system_has_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "photos/a.jpg")
+
+    monkeypatch.setattr(worker, "_train", fail)
+    job = {"run_dir": str(tmp_path), "config": get_recipe("digits/cnn").to_json()}
+    answer = worker._answer(job, Display(quiet=True), OnceReader())
+    assert answer == {"error": "photos/a.jpg: Input/output error", "exit_code": 74}
 
 
 def test_all_workers_are_told_to_stop_before_one_is_waited_for(

@@ -94,6 +94,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_torch
 
 
+def system_error(error: OSError) -> NunbitError:
+    """Return an error of the system as one of ours: something is not there, or a disk failed."""
+    is_input = isinstance(error, FileNotFoundError | PermissionError)
+    named = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error) or type(error).__name__
+    return (MissingInputError if is_input else StorageError)(f"{named}{reason}")
+
+
 def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
     """Return names with commas; of many the first ones, and how many there are beside them."""
     every = list(names)

@@ -12,13 +12,7 @@ from cyclopts import CycloptsError
 
 from nunbit.cli.app import CALLED_AT, DEFAULT_OUTPUT, app, complain
 from nunbit.cli.words import split_settings
-from nunbit.errors import (
-    MissingInputError,
-    NunbitError,
-    StorageError,
-    UsageError,
-    is_out_of_memory,
-)
+from nunbit.errors import NunbitError, UsageError, is_out_of_memory, system_error
 from nunbit.language import LANGUAGES, VARIABLE, tr
 from nunbit.streams import Log, escape, is_unicode, silence
 from nunbit.values import Setting
@@ -53,10 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         Log(sys.stdout).flush()  # a full disk may be what it leads to
-        is_input = isinstance(error, FileNotFoundError | PermissionError)
-        code = (MissingInputError if is_input else StorageError).exit_code
-        named = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{named}{error.strerror or error}", code)
+        found = system_error(error)
+        return _fail(str(found), found.exit_code)
 
 
 def _prepare_streams() -> None:

@@ -7,6 +7,7 @@ at a time.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -19,6 +20,7 @@ from typing import IO
 
 from nunbit.comparison.plan import PlannedRun
 from nunbit.errors import NunbitError, StoppedError
+from nunbit.language import tr
 from nunbit.signals import StopRequest
 
 POLL_SECONDS = 0.5
@@ -52,6 +54,7 @@ class Worker:
     """One training process."""
 
     process: "subprocess.Popen[str]"
+    log: Path
 
     def train(self, run: PlannedRun) -> PlannedRun:
         """Train one run in the process; wait for its end.
@@ -69,13 +72,24 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise NunbitError(
-                "the process that trained {run_dir} died; see workers.log", run_dir=run.run_dir
+            died = tr(
+                "its process died ({how}); see {log}", how=self._end(), log=self.log.absolute()
             )
+            raise failed(run, died, NunbitError.exit_code)
         answer = json.loads(line)
         if "error" in answer:
             raise failed(run, answer["error"], answer["exit_code"])
         return run
+
+    def _end(self) -> str:
+        """Wait for the end of a process that says nothing more, and return how it ended."""
+        code = self.process.wait()
+        if code == -signal.SIGKILL:
+            return tr("killed by SIGKILL, as by the system where memory runs out")
+        if code < 0:
+            names = {number.value: number.name for number in signal.Signals}
+            return tr("killed by {name}", name=names.get(-code, -code))
+        return tr("exit code {code}", code=code)
 
     def close(self) -> None:
         """Close the input of the process, which stops it; what it trains gets a checkpoint."""
@@ -130,7 +144,7 @@ def _worker(log: Path, threads: int) -> Iterator[Worker]:
     """Start a worker, which somebody must close inside the block; at its end wait for it."""
     with log.open("a", encoding="utf-8") as messages, _process(messages, threads) as process:
         try:
-            yield Worker(process)
+            yield Worker(process, log)
         finally:
             process.wait()
 

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from nunbit.config import RunConfig
-from nunbit.errors import NunbitError
+from nunbit.errors import NunbitError, system_error
 from nunbit.finished import Finished
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
@@ -34,11 +34,7 @@ def main() -> None:
         busy.set()
         if ended.is_set():  # each side speaks first and looks then: one of them sees the other
             return
-        try:
-            _train(Path(job["run_dir"]), RunConfig.from_json(job["config"]), display, read)
-            answer = {"run_dir": job["run_dir"]}
-        except NunbitError as error:
-            answer = {"error": str(error), "exit_code": error.exit_code}
+        answer = _answer(job, display, read)
         busy.clear()
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -53,6 +49,18 @@ def _receive(
     ended.set()
     if busy.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _answer(job: dict[str, str], display: Display, read: OnceReader) -> dict[str, object]:
+    """Train a run and return what to say of it."""
+    try:
+        _train(Path(job["run_dir"]), RunConfig.from_json(job["config"]), display, read)
+        return {"run_dir": job["run_dir"]}
+    except NunbitError as error:
+        found = error
+    except OSError as error:
+        found = system_error(error)
+    return {"error": str(found), "exit_code": found.exit_code}
 
 
 def _train(run_dir: Path, config: RunConfig, display: Display, read: OnceReader) -> None:
