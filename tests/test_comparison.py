@@ -268,6 +268,36 @@ def test_a_worker_that_died_is_no_bad_data(
     assert caught.value.exit_code == 1
 
 
+def test_a_training_that_fails_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(
+        tmp_path, monkeypatch,
+        "import json, pathlib, sys\n"
+        "for line in sys.stdin:\n"
+        "    folder = pathlib.Path(json.loads(line)['run_dir'])\n"
+        "    answer = {'run_dir': str(folder)}\n"
+        "    if 'width=8' in str(folder):\n"
+        "        raise SystemExit(3)\n"
+        "    if 'width=5' in str(folder):\n"
+        "        answer = {'error': 'the loss is nan', 'exit_code': 65}\n"
+        "    folder.mkdir(parents=True)\n"
+        "    (folder / 'result.json').write_text('{\"test\": {\"accuracy\": 0.5}}')\n"
+        "    print(json.dumps(answer), flush=True)\n",
+    )  # fmt: skip
+    names, folder = [SMALL, "digits/cnn:model.width=5", WIDE], tmp_path / "my folder"
+    with pytest.raises(NunbitError) as caught:
+        nunbit.compare(names, seeds=2, run_dir=folder, jobs=1, train__precision="fp32")
+    said = str(caught.value)
+    for seed in (0, 1):
+        assert f"digits/cnn:model.width=5, seed {seed}: the loss is nan" in said
+        assert f"{WIDE}, seed {seed}: its process died (exit code 3)" in said
+    assert f"--run-dir '{folder}' goes on with what is trained" in said
+    assert SMALL not in said
+    assert caught.value.exit_code == 65
+    assert f"2/6 {SMALL}, seed 1: test 50.00%" in capsys.readouterr().err
+
+
 def test_an_error_of_the_system_has_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -17,7 +18,7 @@ from nunbit.comparison.precision import share_precision
 from nunbit.comparison.samedata import require_shared_data
 from nunbit.comparison.table import Row, TestSet, read_rows
 from nunbit.data.sources import open_source
-from nunbit.errors import StoppedError, UsageError
+from nunbit.errors import NunbitError, StoppedError, UsageError
 from nunbit.language import tr
 from nunbit.lock import locked
 from nunbit.places import make_folder
@@ -84,7 +85,7 @@ def run_comparison(
         CannotCreateError: the folder holds something else.
         LockedError: another process works on it.
         StoppedError: a signal came; checkpoints were written.
-        NunbitError: a run failed, or the data changed since one began.
+        NunbitError: runs failed, of which the others ended; or the data changed since one began.
     """
     start = time.monotonic()
     if not 0 <= jobs <= MAX_JOBS:
@@ -165,23 +166,43 @@ def _train(
     )
     bar = (epochs, tr("epochs")) if are_known else (len(runs), tr("trainings"))
     finished: list[PlannedRun] = []
+    faults: list[NunbitError] = []
     training = closing(train_all(runs, jobs, folder / LOG_FILE, stop))
     with display.bar(*bar) as show, training as progress:
-        for run in progress:
-            show(sum(_epochs_done(run) for run in runs) if are_known else len(finished))
-            if run is not None:
-                finished.append(run)
-                accuracy = read_result(run.run_dir)["test"]["accuracy"]
-                display.say(
-                    tr(
-                        "{done}/{total} {label}, seed {seed}: test {accuracy:.2%}",
-                        done=len(finished),
-                        total=len(runs),
-                        label=run.label,
-                        seed=run.config.train.seed,
-                        accuracy=accuracy,
-                    )
-                )
+        for end in progress:
+            ended = len(finished) + len(faults)
+            show(sum(_epochs_done(run) for run in runs) if are_known else ended)
+            if isinstance(end, NunbitError):
+                faults.append(end)
+                display.say(str(end))
+            elif end is not None:
+                finished.append(end)
+                display.say(_describe_end(end, len(finished), len(runs)))
+    if faults:
+        raise _joined(faults, folder)
+
+
+def _describe_end(run: PlannedRun, done: int, total: int) -> str:
+    return tr(
+        "{done}/{total} {label}, seed {seed}: test {accuracy:.2%}",
+        done=done,
+        total=total,
+        label=run.label,
+        seed=run.config.train.seed,
+        accuracy=read_result(run.run_dir)["test"]["accuracy"],
+    )
+
+
+def _joined(faults: Sequence[NunbitError], folder: Path) -> NunbitError:
+    """Return one error that names all trainings that failed; the first gives the exit code."""
+    error = NunbitError(
+        "{faults}; the same command tries again, and without the recipes or seeds that failed, "
+        "--run-dir {folder} goes on with what is trained",
+        faults="; ".join(map(str, faults)),
+        folder=shlex.quote(str(folder)),
+    )
+    error.exit_code = faults[0].exit_code
+    return error
 
 
 def _epochs_done(run: PlannedRun) -> int:

@@ -100,10 +100,11 @@ class Worker:
 
 def train_all(
     runs: Sequence[PlannedRun], jobs: int, log: Path, stop: StopRequest
-) -> Generator[PlannedRun | None]:
+) -> Generator[PlannedRun | NunbitError | None]:
     """Train runs in `jobs` processes; yield each as it ends, and None twice a second between.
 
-    Closing the iterator, or any error, lets every training write a checkpoint and stop.
+    Of a run that fails the error is yielded, and the others go on. Closing the iterator, or an
+    error that is raised, lets every training write a checkpoint and stop.
 
     Args:
         runs: one or more, with the same `train.threads`.
@@ -112,7 +113,6 @@ def train_all(
         stop: looked at between two polls.
 
     Raises:
-        NunbitError: a run failed.
         StoppedError: a signal came.
     """
     queue, threads = deque(runs), runs[0].config.train.threads
@@ -133,10 +133,22 @@ def train_all(
                 pending[waiters.submit(worker.train, queue.popleft())] = worker
             done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
             for future in done:
-                idle.append(pending.pop(future))
-                yield future.result()
+                worker = pending.pop(future)
+                if worker.process.poll() is None:
+                    idle.append(worker)
+                elif queue:  # it died, and cannot train the next
+                    idle.append(begun())
+                yield _end_of(future)
             stop.check()
             yield None
+
+
+def _end_of(future: Future[PlannedRun]) -> PlannedRun | NunbitError:
+    """Return the run of a future, or what went wrong with it."""
+    try:
+        return future.result()
+    except NunbitError as error:
+        return error
 
 
 @contextmanager
