@@ -196,6 +196,25 @@ def test_the_printed_table_has_both_accuracies_of_a_text(
     assert ends["digits/cnn"][-1] == "-"
 
 
+def test_the_printed_interval_has_its_own_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = row("birds/net", np.array([[True] * 497 + [False] * 3])).to_dict()
+    line["test_ci95"] = (0.9783, 1.0)
+    print_table([line])
+    shown = capsys.readouterr().out
+    assert "99.4 (97.8 to 100.0)" in shown
+    assert "parameters" in shown
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which rich takes for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table([line])
+    narrow = capsys.readouterr().out
+    assert "99.4 (97.8 to 100.0)" in narrow
+    assert "93.5 / 89" in narrow
+    assert "loss" not in narrow
+    assert "…" not in narrow
+
+
 def test_pretrained_networks_see_pictures_their_own_way(colours: Path) -> None:
     plain = get_recipe("photos/cnn", str(colours))
     own = {"model.name": "timm:test_efficientnet", "model.weights": "pretrained"}

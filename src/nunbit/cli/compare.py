@@ -1,9 +1,16 @@
 """The command that compares: `nunbit compare`."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nunbit.cli.app import DEFAULT_OUTPUT, Output, Settings, command, say
 from nunbit.language import mark, tr
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SPARE = ("std", "loss", "parameters", "train %")  # what a narrow terminal does without, in order
+WIDE = 1000  # columns; as long as no table is
 
 COMPARE = mark("""Examples:
   nunbit compare birds                all recipes of the family (birds/resdeep takes hours)
@@ -63,31 +70,63 @@ def compare(
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Print the rows of `Comparison.to_dict`, the best first."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    has_texts = any(row["text_test"] is not None for row in rows)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("recipe", no_wrap=True)
-    names = ("parameters", "train %", "test %", "std", "loss", "seconds")
-    for name in (*names, *(("text % train / test",) if has_texts else ())):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in sorted(rows, key=lambda row: -float(row["test_mean"])):
-        low, high = row["test_ci95"]
-        printed = (row["text_train"], row["text_test"])
-        text = " / ".join("-" if share is None else f"{100 * share:.3g}" for share in printed)
-        cells = [
-            row["recipe"],
-            f"{row['parameters']:,}",
-            f"{100 * row['train_mean']:.1f}",
-            f"{100 * row['test_mean']:.1f} ± {50 * (high - low):.1f}",
-            "-" if row["test_std"] is None else f"{100 * row['test_std']:.2f}",
-            f"{row['final_loss']:.3f}",
-            f"{row['seconds']:.0f}",
-        ]
-        table.add_row(*cells, *([text if row["text_test"] else "-"] if has_texts else []))
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console.width = 120  # a file has no width, and rich would cut at 80
+        console.width = WIDE  # a file has no width, and rich would cut at 80
+    columns = _columns_of(sorted(rows, key=lambda row: -float(row["test_mean"])))
+    whole = console.options.update(width=WIDE)
+    for spare in ("", *SPARE):
+        columns.pop(spare, None)
+        table = _table(columns)
+        if console.measure(table, options=whole).maximum <= console.width:
+            break
     console.print(table)
+
+
+def _columns_of(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the cells of the printed table by the heads of its columns."""
+    columns: dict[str, list[str]] = {}
+
+    def add(head: str, cell: Callable[[dict[str, Any]], str]) -> None:
+        columns[head] = [cell(row) for row in rows]
+
+    add("recipe", lambda row: row["recipe"])
+    add("parameters", lambda row: f"{row['parameters']:,}")
+    add("train %", lambda row: _percent(row["train_mean"]))
+    add("test % (95 % interval)", _test)
+    add("std", lambda row: "-" if row["test_std"] is None else f"{100 * row['test_std']:.2f}")
+    add("loss", lambda row: f"{row['final_loss']:.3f}")
+    add("seconds", lambda row: f"{row['seconds']:.0f}")
+    if any(row["text_test"] is not None for row in rows):
+        add("text % train / test", _text)
+    return columns
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _test(row: dict[str, Any]) -> str:
+    """Return a mean with the ends of its interval, in whose middle it need not lie."""
+    low, high = map(_percent, row["test_ci95"])
+    return f"{_percent(row['test_mean'])} ({low} to {high})"
+
+
+def _text(row: dict[str, Any]) -> str:
+    printed = (row["text_train"], row["text_test"])
+    words = ("-" if share is None else f"{100 * share:.3g}" for share in printed)
+    return " / ".join(words) if row["text_test"] else "-"
+
+
+def _table(columns: dict[str, list[str]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for head in columns:
+        table.add_column(head, justify="left" if head == "recipe" else "right", no_wrap=True)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    return table
