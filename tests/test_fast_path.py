@@ -557,7 +557,24 @@ def test_seeds_of_a_recipe_share_one_precision(
     found = {(r.label, r.config.train.precision) for r in settled}
     assert found == {(names[0], "fp32"), (names[1], "bf16")}
     has_bf16(monkeypatch, False)
-    assert shared.share_precision(runs, runs, read, quiet, go_on) == list(runs)
+    settled = shared.share_precision(runs, runs, read, quiet, go_on)
+    assert [r.config.train.precision for r in settled] == ["fp32", "auto"] * 3
+
+
+def test_seeds_that_are_added_on_another_machine_have_the_precision_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["digits/cnn:model.width=4", "digits/cnn:model.width=8"]
+    _, runs = plan_runs(names, 2, None, {"train.threads": 1, "train.device": "cpu"}, tmp_path)
+    begun = runs[0].config.override({"train.precision": "bf16"})
+    runs[0].run_dir.mkdir(parents=True)
+    (runs[0].run_dir / "config.json").write_text(begun.to_json())
+    has_bf16(monkeypatch, False)
+    settled = shared.share_precision(runs, runs[1:], OnceReader(), Display(), StopRequest())
+    assert [r.config.train.precision for r in settled] == ["auto", "bf16", "auto"]
+    said = capsys.readouterr().err
+    assert said.count(f"{names[0]} goes on in bf16") == 1
+    assert names[1] not in said
 
 
 def test_finetuning_settles_the_precision_of_its_features() -> None:

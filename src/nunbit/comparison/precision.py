@@ -1,15 +1,17 @@
 """One precision for all seeds of a recipe: they must differ in nothing but their seed.
 
 A run that chooses for itself goes by the clock, which may say one thing for one seed and another
-for the next. So the choice is made once for each recipe, before the first of its runs.
+for the next. So the choice is made once for each recipe, before the first of its runs, and holds
+on whatever machine the comparison goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nunbit.comparison.plan import PlannedRun
 from nunbit.comparison.pool import naming
 from nunbit.data.loader import TrainLoader
+from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import Read
 from nunbit.runfolder import CONFIG_FILE, read_config
@@ -44,15 +46,37 @@ def share_precision(
             precision = read_config(run.run_dir).train.precision
             if precision != "auto":
                 chosen.setdefault(run.label, precision)
+    _say_what_is_slow(todo, chosen, display)
     settled = []
     for run in todo:
         train = run.config.train
-        if is_open(train, choose_runtime(train)):
-            if run.label not in chosen:
-                chosen[run.label] = _faster(run, read, display, stop)
+        if run.label not in chosen and is_open(train, choose_runtime(train)):
+            chosen[run.label] = _faster(run, read, display, stop)
+        if train.precision == "auto" and run.label in chosen:
             train = replace(train, precision=chosen[run.label])
         settled.append(replace(run, config=replace(run.config, train=train)))
     return settled
+
+
+def _say_what_is_slow(
+    todo: Sequence[PlannedRun], chosen: Mapping[str, Precision], display: Display
+) -> None:
+    """Name the recipes that go on in bf16 on a machine that only imitates it."""
+    imitated = {
+        run.label
+        for run in todo
+        if chosen.get(run.label) == "bf16"
+        and (train := run.config.train).precision == "auto"
+        and not is_open(train, choose_runtime(train))
+    }
+    for label in sorted(imitated):
+        display.say(
+            tr(
+                "{label} goes on in bf16, in which its first seeds were trained; this machine has "
+                "no instructions for it, and is slower in it",
+                label=label,
+            )
+        )
 
 
 def _faster(run: PlannedRun, read: Read, display: Display, stop: StopRequest) -> Precision:
