@@ -408,6 +408,37 @@ def test_the_most_threads_that_a_run_asks_for_decide_how_many_run_at_once(
     assert jobs(SMALL, f"{WIDE},train.threads=4") == jobs(f"{WIDE},train.threads=4", SMALL) == 2
 
 
+def test_the_runs_that_are_left_share_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nunbit.runtime._usable_cores", lambda: 8)
+    settings: dict[str, Any] = {"train.device": "cpu", "train.precision": "fp32"}
+    _, runs = plan_runs([SMALL, WIDE], 4, None, settings, tmp_path)
+    left = list(runs)
+    monkeypatch.setattr(compare_module, "is_finished", lambda folder: folder not in folders(left))
+    monkeypatch.setattr(compare_module, "_prepared", lambda _runs, todo, *_: todo)
+    trained: list[tuple[int, int, set[int]]] = []
+
+    def train(todo: list[PlannedRun], jobs: int, *_: object) -> None:
+        trained.append((len(todo), jobs, {run.config.train.threads for run in todo}))
+
+    def call() -> int:
+        with stop_requests() as stop:
+            return compare_module._train_missing(runs, 0, tmp_path, Display(quiet=True), stop)
+
+    monkeypatch.setattr(compare_module, "_train", train)
+    assert call() == 8
+    del left[2:]
+    assert call() == 8, "most of the times in the table are of the first call"
+    left.clear()
+    assert call() == 8
+    assert trained == [(8, 8, {1}), (2, 2, {4})]
+
+
+def folders(runs: list[PlannedRun]) -> list[Path]:
+    return [run.run_dir for run in runs]
+
+
 def test_networks_of_a_program_are_refused_before_anything_is_trained() -> None:
     name = "mine-in-a-test"
 

@@ -30,6 +30,7 @@ from nunbit.signals import StopRequest, stop_requests
 from nunbit.storage import atomic_write
 
 LOG_FILE = "workers.log"
+JOBS_FILE = ".jobs"
 MAX_JOBS = 256
 
 
@@ -43,7 +44,7 @@ class Comparison:
     findings: tuple[str, ...]
     test: TestSet
     jobs: int
-    """How many trainings ran at once."""
+    """How many trainings ran at once, at most: in the calls that trained, this one or others."""
     seconds: float
     """Wall time of this call; runs that had finished before cost nothing."""
 
@@ -96,13 +97,7 @@ def run_comparison(
     make_folder(folder)
     with locked(folder), stop_requests() as stop:
         require_own(folder, runs)
-        jobs = min(jobs or _choose_jobs(runs), len(runs))
-        todo = [_on_this_machine(run, jobs) for run in runs if not is_finished(run.run_dir)]
-        try:
-            _train(_prepared(runs, todo, display, stop), jobs, folder, display, stop)
-        except StoppedError as error:
-            again = tr("the same command goes on from here")
-            raise StoppedError(f"{error}; {again}", error.exit_code - 128) from None
+        jobs = _train_missing(runs, jobs, folder, display, stop)
         rows, test = read_rows(runs)
         differences = find_differences(rows, test.pictures)
         findings = summarize_findings(rows, differences, test.pictures)
@@ -115,18 +110,48 @@ def run_comparison(
         return comparison
 
 
+def _train_missing(
+    runs: Sequence[PlannedRun], jobs: int, folder: Path, display: Display, stop: StopRequest
+) -> int:
+    """Train the runs that have not ended; return how many trainings ran at once, here or before."""
+    todo = [run for run in runs if not is_finished(run.run_dir)]
+    if not todo:
+        return _known_jobs(folder) or _at_once(runs, jobs)
+    jobs = _at_once(todo, jobs)
+    todo = [_on_this_machine(run, jobs) for run in todo]
+    try:
+        todo = _prepared(runs, todo, display, stop)
+        if jobs > _known_jobs(folder):
+            atomic_write(folder / JOBS_FILE, f"{jobs}\n".encode())
+        _train(todo, jobs, folder, display, stop)
+    except StoppedError as error:
+        again = tr("the same command goes on from here")
+        raise StoppedError(f"{error}; {again}", error.exit_code - 128) from None
+    return _known_jobs(folder)
+
+
+def _known_jobs(folder: Path) -> int:
+    """Return how many trainings ran at once at most, in the calls that trained; 0 if none did."""
+    try:
+        return int((folder / JOBS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a number for the reader, and no reason to fail
+        return 0
+
+
 def _prepared(
     runs: Sequence[PlannedRun], todo: Sequence[PlannedRun], display: Display, stop: StopRequest
 ) -> list[PlannedRun]:
     """Return what is to be trained, in one precision each, with its data at hand and compared."""
-    if not todo:
-        return []
     # All have one source. A download is missed here once, and not by several processes at once.
     with naming(todo[0]):
         open_source(todo[0].config.data.source, stoppable(display, stop))
     read = OnceReader()
     require_shared_data(runs, read, display, stop)
     return share_precision(runs, todo, read, display, stop)
+
+
+def _at_once(runs: Sequence[PlannedRun], jobs: int) -> int:
+    return min(jobs or _choose_jobs(runs), len(runs))
 
 
 def _choose_jobs(runs: Sequence[PlannedRun]) -> int:
@@ -149,8 +174,6 @@ def _on_this_machine(run: PlannedRun, jobs: int) -> PlannedRun:
 def _train(
     runs: Sequence[PlannedRun], jobs: int, folder: Path, display: Display, stop: StopRequest
 ) -> None:
-    if not runs:
-        return
     # Where train.max_steps ends a training, its pictures, not yet read, decide the epochs.
     are_known = not any(run.config.train.max_steps for run in runs)
     epochs = sum(run.config.train.epochs for run in runs)
