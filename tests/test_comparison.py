@@ -40,7 +40,15 @@ from nunbit.comparison.statistics import (
 from nunbit.comparison.table import Row
 from nunbit.config import RunConfig
 from nunbit.data.pictures import Source
-from nunbit.errors import CannotCreateError, DataError, MissingInputError, NunbitError, UsageError
+from nunbit.errors import (
+    CannotCreateError,
+    DataError,
+    LockedError,
+    MissingInputError,
+    NunbitError,
+    UsageError,
+)
+from nunbit.lock import locked
 from nunbit.models.registry import BUILDERS, register_model
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
@@ -49,6 +57,7 @@ from nunbit.recipes.texts import TEXTS
 from nunbit.runfolder import read_config, read_losses, read_predictions, read_result
 from nunbit.runtime import choose_runtime
 from nunbit.signals import stop_requests
+from nunbit.storage import temporary_name
 
 SMALL = "digits/cnn:model.width=4"
 WIDE = "digits/cnn:model.width=8"
@@ -357,6 +366,27 @@ def test_a_folder_that_a_mac_looked_into_goes_on(tmp_path: Path) -> None:
     (runs[0].run_dir.parent / "thesis.txt").write_bytes(b"")
     with pytest.raises(CannotCreateError, match="which is not of a comparison"):
         require_own(folder, runs)
+
+
+def test_files_that_a_killed_comparison_left_half_written_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "c"
+    (folder / "figures").mkdir(parents=True)
+    litter = [
+        folder / temporary_name("comparison.json"),
+        folder / "figures" / temporary_name("cost.png"),
+    ]
+    for path in (*litter, folder / ".DS_Store"):
+        path.write_bytes(b"")
+    monkeypatch.setattr(compare_module, "train_all", no_training)
+    with locked(folder), pytest.raises(LockedError):
+        nunbit.compare([SMALL, WIDE], run_dir=folder, quiet=True, train__precision="fp32")
+    assert all(path.exists() for path in litter), "another process may be writing them"
+    with pytest.raises(AssertionError, match="a training began"):
+        nunbit.compare([SMALL, WIDE], run_dir=folder, quiet=True, train__precision="fp32")
+    assert not any(path.exists() for path in litter)
+    assert (folder / ".DS_Store").exists()
 
 
 def test_every_recipe_of_a_row_must_have_its_validation_pictures(colours: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nunbit.checkpoint import remove_litter
 from nunbit.comparison.findings import Difference, find_differences, summarize_findings
 from nunbit.comparison.plan import PlannedRun, require_own
 from nunbit.comparison.pool import naming, train_all
@@ -97,6 +98,7 @@ def run_comparison(
     make_folder(folder)
     with locked(folder), stop_requests() as stop:
         require_own(folder, runs)
+        remove_litter(folder)
         jobs = _train_missing(runs, jobs, folder, display, stop)
         rows, test = read_rows(runs)
         differences = find_differences(rows, test.pictures)
