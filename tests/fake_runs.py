@@ -94,5 +94,5 @@ def _fake_row(name: str, correct: np.ndarray, parameters: int) -> Row:
         train_mean=float(np.mean(tests)), test_mean=float(np.mean(tests)),
         test_std=float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
         test_ci95=mean_interval(correct), final_loss=0.25, seconds=parameters / 500,
-        tests=tests, trains=tests, classic=True, losses=losses[: len(tests)], correct=correct,
+        tests=tests, classic=True, losses=losses[: len(tests)], correct=correct,
     )  # fmt: skip  # name and value pairs

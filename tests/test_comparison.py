@@ -163,7 +163,7 @@ def row(name: str, correct: Correct) -> Row:
         recipe=name, parameters=1, epochs=1, seeds=len(correct), train_mean=1.0,
         test_mean=float(correct.mean()), test_std=float(np.std(tests, ddof=1)) if len(tests) > 1
         else None, test_ci95=mean_interval(correct), final_loss=0.1, seconds=1.0, tests=tests,
-        trains=tests, classic=True, losses=((0.1,),) * len(tests), correct=correct,
+        classic=True, losses=((0.1,),) * len(tests), correct=correct,
     )  # fmt: skip
 
 
@@ -469,6 +469,23 @@ def folders(runs: list[PlannedRun]) -> list[Path]:
     return [run.run_dir for run in runs]
 
 
+def test_a_process_has_the_threads_of_all_it_may_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def start(_messages: object, threads: int) -> None:
+        asked.append(threads)
+        raise OSError
+
+    monkeypatch.setattr(pool, "_process", start)
+    names = [f"{SMALL},train.threads=1", f"{WIDE},train.threads=2"]
+    _, runs = plan_runs(names, 1, None, {}, tmp_path)
+    with stop_requests() as stop, pytest.raises(OSError):  # noqa: PT011  # the test's own
+        next(pool.train_all(runs, 1, tmp_path / "log", stop))
+    assert asked == [2]
+
+
 def test_networks_of_a_program_are_refused_before_anything_is_trained() -> None:
     name = "mine-in-a-test"
 
@@ -505,6 +522,11 @@ def test_epochs_are_not_told_where_a_number_of_updates_ends_a_training(
         (["digits/cnn", "--seeds", "1"], "two recipes, or several seeds of one (--seeds 3); only"),
         (["digits/cnn", "digits/cnn", "--seeds", "1"], "two recipes, or several seeds"),
         ([], "none was given"),
+        (["digits/cnn", "digits/cnn:"], "digits/cnn and digits/cnn: are the same training"),
+        (
+            ["digits/cnn:optim.lr=0.1,train.epochs=2", "digits/cnn:train.epochs=2,optim.lr=0.1"],
+            "are the same training: leave one of them out",
+        ),
         (["digits/cnn", "birds/net"], "do not share their test pictures"),
         (["digits/cnn", "digits/cnn:width"], "write optim.lr=0.1"),
         (["digits/cnn", "digits/cnn:optim.lrr=1"], "optim.lr"),

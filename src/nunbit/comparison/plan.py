@@ -1,6 +1,7 @@
 """Which runs a comparison consists of, and where each of them lives."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,6 +65,7 @@ def plan_runs(
             "a comparison needs two recipes, or several seeds of one (--seeds 3); {given} given",
             given=given,
         )
+    _require_unlike(variants)
     _require_one_test_set(variants)
     for config in variants.values():
         if is_foreign(config.model.name):
@@ -116,6 +118,17 @@ def configure(label: str, source: str | None, settings: Mapping[str, Setting]) -
             raise UsageError("'{name}' is given twice: leave one of them out", name=key.strip())
         own[key.strip()] = value.strip()
     return anchored(get_recipe(recipe, source).override({**settings, **own}))
+
+
+def _require_unlike(variants: Mapping[str, RunConfig]) -> None:
+    """Refuse two names of one training: it would be trained twice, and differ in nothing."""
+    for (first, a), (label, b) in itertools.combinations(variants.items(), 2):
+        if a == b:
+            raise UsageError(
+                "{first} and {label} are the same training: leave one of them out",
+                first=first,
+                label=label,
+            )
 
 
 # What decides which pictures are held out; which look alike depends on their pixels, too.

@@ -107,7 +107,7 @@ def train_all(
     error that is raised, lets every training write a checkpoint and stop.
 
     Args:
-        runs: one or more, with the same `train.threads`.
+        runs: one or more, each with the `train.threads` that it will have.
         jobs: how many to train at once.
         log: a text file that gets what the trainings say.
         stop: looked at between two polls.
@@ -115,7 +115,8 @@ def train_all(
     Raises:
         StoppedError: a signal came.
     """
-    queue, threads = deque(runs), runs[0].config.train.threads
+    # A process trains one after another, and each sets its own threads, of these at most.
+    queue, threads = deque(runs), max(run.config.train.threads for run in runs)
     # All are told to stop before any is waited for, so that they write their checkpoints at once.
     with ExitStack() as ends, ExitStack() as told:
         waiters = ends.enter_context(ThreadPoolExecutor(jobs))

@@ -35,7 +35,6 @@ class Row:
     """Mean wall time of a training, with the other trainings beside it."""
     tests: tuple[float, ...]
     """Test accuracy of each seed."""
-    trains: tuple[float, ...]
     classic: bool
     """Trained with the settings that its name says, so that the texts' figures are comparable."""
     losses: tuple[tuple[float, ...], ...]
@@ -114,20 +113,18 @@ def _row(name: str, runs: Sequence[PlannedRun], labels: dict[str, str]) -> Row:
     results = [read_result(run.run_dir) for run in runs]
     correct = np.array([_correct(run, labels) for run in runs])
     tests = tuple(float(accuracy) for accuracy in correct.mean(axis=1))
-    trains = tuple(float(result["train"]["accuracy"]) for result in results)
     return Row(
         recipe=name,
         parameters=results[0]["parameters"],
         epochs=max(result["epochs"] for result in results),
         seeds=len(runs),
-        train_mean=float(np.mean(trains)),
+        train_mean=float(np.mean([result["train"]["accuracy"] for result in results])),
         test_mean=float(np.mean(tests)),
         test_std=float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
         test_ci95=mean_interval(correct),
         final_loss=float(np.mean([result["final_loss"] for result in results])),
         seconds=float(np.mean([result["seconds"] for result in results])),
         tests=tests,
-        trains=trains,
         classic=all(is_classic(run) for run in runs),
         losses=tuple(read_losses(run.run_dir) for run in runs),
         correct=correct,
