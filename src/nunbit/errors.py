@@ -84,14 +84,21 @@ class DivergedStepError(DivergedError):
     """The same, found by an update: the batch is known."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that there is too little memory, as Python, numpy and torch do.
+def memory_error(error: Exception) -> UsageError:
+    """Return what to do where there is too little memory, as Python, numpy or torch said.
 
     torch raises a RuntimeError; what its CPU allocator says depends on the system.
+
+    Raises:
+        Exception: `error` itself, which says something else.
     """
     words = "out of memory", "can't allocate memory", "not enough memory"
-    is_torch = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    return isinstance(error, MemoryError) or is_torch
+    if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+        raise error
+    return UsageError(
+        "there is too little memory for this: lower train.batch_size, eval.batch_size or "
+        "data.size, or choose a smaller network"
+    )
 
 
 def system_error(error: OSError) -> NunbitError:

@@ -12,7 +12,7 @@ from cyclopts import CycloptsError
 
 from nunbit.cli.app import CALLED_AT, DEFAULT_OUTPUT, app, complain
 from nunbit.cli.words import split_settings
-from nunbit.errors import NunbitError, UsageError, is_out_of_memory, system_error
+from nunbit.errors import NunbitError, UsageError, memory_error, system_error
 from nunbit.language import LANGUAGES, VARIABLE, tr
 from nunbit.streams import Log, escape, is_unicode, silence
 from nunbit.values import Setting
@@ -72,12 +72,7 @@ def _run(
     try:
         result = command(*bound.args, **bound.kwargs, **extra)
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UsageError(
-            "there is too little memory for this: lower train.batch_size, eval.batch_size or "
-            "data.size, or choose a smaller network"
-        ) from error
+        raise memory_error(error) from error
     output = bound.kwargs.get("output", DEFAULT_OUTPUT)
     if isinstance(result, dict) and output.json:
         # JSON has escapes of its own; those of a stream would be no JSON.

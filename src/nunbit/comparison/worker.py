@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from nunbit.config import RunConfig
-from nunbit.errors import NunbitError, system_error
+from nunbit.errors import NunbitError, memory_error, system_error
 from nunbit.finished import Finished
 from nunbit.progress import Display
 from nunbit.reading import OnceReader
@@ -60,6 +60,8 @@ def _answer(job: dict[str, str], display: Display, read: OnceReader) -> dict[str
         found = error
     except OSError as error:
         found = system_error(error)
+    except (MemoryError, RuntimeError) as error:
+        found = memory_error(error)
     return {"error": str(found), "exit_code": found.exit_code}
 
 
