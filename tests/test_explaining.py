@@ -62,10 +62,29 @@ def test_the_trace_sees_functions_and_counts_every_parameter_once() -> None:
         "flatten", "linear 512 → 32", "tanh", "linear 32 → 4",
     ]  # fmt: skip
     assert [s.name for s in steps if s.parameters] == ["conv1", "conv2", "fc1", "fc2"]
-    assert [s.field for s in steps[:6]] == [(3, 3), (4, 4), (4, 4), (8, 8), (10, 10), (10, 10)]
+    fields = [(3, 3), (4, 4), (4, 4), (8, 8), (10, 10), (10, 10), (10, 10), *[(32, 32)] * 3]
+    assert [s.field for s in steps] == fields, "a flattened value is one value of the map"
     assert sum(s.operation.multiply_adds for s in steps) == (
         32 * 32 * 16 * 27 + 16 * 16 * 8 * 144 + 512 * 32 + 32 * 4
     )
+
+
+def test_a_fully_connected_network_sees_pixels_until_its_first_linear_layer() -> None:
+    steps = trace(build("mlp"), picture()).steps
+    assert [s.operation.label for s in steps[:2]] == ["flatten", "linear 3,072 → 512"]
+    assert [s.field for s in steps[:2]] == [(1, 1), (32, 32)]
+    by_pixel = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Flatten(2), nn.Linear(900, 900), nn.Linear(900, 5)
+    )
+    assert trace(by_pixel, picture()).steps[-1].field == (3, 3)
+
+
+def test_the_largest_value_of_a_map_is_a_pooling() -> None:
+    steps = trace(build("speednet"), picture()).steps
+    (pool,) = [s for s in steps if s.operation.label.startswith("max pool to")]
+    assert (pool.operation.label, pool.operation.role) == ("max pool to 1×1", "pool")
+    assert (pool.operation.sees_all, pool.is_map) == (True, False)
+    assert "amax" not in [s.operation.label for s in steps]
 
 
 @pytest.mark.parametrize(

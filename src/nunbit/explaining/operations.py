@@ -46,7 +46,7 @@ class Operation:
     """Rows and columns of its input that one output sees, with dilation."""
     stride: Pair = (1, 1)
     sees_all: bool = False
-    """One output sees the whole input: mean over the picture, flatten, attention."""
+    """One output sees the whole input: mean over the picture, attention, a linear layer of all."""
     multiply_adds: int = 0
 
 
@@ -67,6 +67,9 @@ def describe(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Op
         return _pooling(name, args, output)
     if name == "mean" and args[0].ndim == 4:
         return Operation("pool", tr("mean over the picture"), sees_all=True)
+    if name == "amax" and args[0].ndim == 4 and sorted(axis % 4 for axis in args[1]) == [2, 3]:
+        label = tr("{word} to {size}", word=tr("max pool"), size=_times((1, 1)))
+        return Operation("pool", label, sees_all=True)
     if name == "hardtanh" and args[1:] == (0.0, 6.0):
         return Operation("activation", "ReLU6")
     if name in ACTIVATIONS:
@@ -81,7 +84,7 @@ def _reshaping(args: Sequence[Any], output: Tensor) -> Operation | None:
     given = next(a for a in args if isinstance(a, Tensor))
     is_flat = given.ndim == 4 and output.ndim == 2 and len(given) == len(output)
     if is_flat and given.shape[1] != output.shape[1]:  # 1x1 pixels are flat already
-        return Operation("other", tr("flatten"), sees_all=True)
+        return Operation("other", tr("flatten"))
     return None
 
 
@@ -130,7 +133,9 @@ def _product(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Op
         rows = output.numel() // output.shape[-1]
         cost = rows * first * last
         linear = tr("linear")
-        return Operation("linear", f"{linear} {first:,} → {last:,}", multiply_adds=cost)
+        label = f"{linear} {first:,} → {last:,}"
+        # A row for each token or pixel, or a single one that holds the whole picture.
+        return Operation("linear", label, sees_all=rows == 1, multiply_adds=cost)
     if "scaled_dot_product" in name:
         query, key, value = args[:3]  # (B, heads, N, d), (B, heads, M, d) and (B, heads, M, e)
         cost = query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
