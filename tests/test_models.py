@@ -169,6 +169,49 @@ def test_summary_counts_and_restores() -> None:
     assert not any(m._forward_hooks for m in model.modules())
 
 
+@pytest.mark.parametrize("name", [*NAMES, "timm:test_vit", "torchvision:swin_t"])
+def test_the_rows_hold_every_parameter_once(name: str) -> None:
+    side = 160 if name == "timm:test_vit" else 32
+    summary = summarize(built(name, side), 3, (side, side))
+    assert sum(layer.parameters for layer in summary.layers) == summary.parameters
+    names = [layer.name for layer in summary.layers]
+    assert len(names) == len(set(names))
+
+
+class Attending(nn.Module):
+    """A class token, attention over 4 x 4 pixels with it, and one norm that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 6))
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.norm = nn.BatchNorm1d(6)
+        self.first = nn.Linear(6, 2, bias=False)
+        self.again = nn.Linear(6, 2, bias=False)
+        self.again.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2).transpose(1, 2).repeat(1, 1, 2)  # (B, 16, 6)
+        tokens = torch.cat([self.token, self.norm(pixels.flatten(0, 1))[None]], 1)
+        tokens = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.first(self.norm(tokens[:, 0])) + self.again(tokens[:, 1])
+
+
+def test_summary_lists_weights_that_no_called_layer_has_and_adds_up_what_each_call_gave() -> None:
+    summary = summarize(Attending(), 3, (4, 4))
+    assert [(la.name, la.output_shape, la.parameters, la.calls) for la in summary.layers] == [
+        ("norm", (6,), 12, 2),
+        ("attention.out_proj", (), 42, 0),
+        ("attention", (17, 6), 126, 1),
+        ("first", (2,), 12, 1),
+        ("again", (2,), 0, 1),
+        ("(model)", (2,), 6, 1),
+    ]
+    assert summary.parameters == 12 + 42 + 126 + 12 + 6
+    values = 16 * 6 + 6 + 17 * 6 + 2 + 2
+    assert summary.activations_mb == pytest.approx(values * 4 / 1e6)
+
+
 def test_wrong_names_and_options_are_explained() -> None:
     shape = {"num_classes": 2, "in_channels": 3, "image_size": (32, 32)}
     for name, args, says in (

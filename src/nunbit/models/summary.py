@@ -14,16 +14,18 @@ BYTES_PER_MB = 1e6
 
 @dataclass(frozen=True)
 class Layer:
-    """One module without children, in the order in which it is called."""
+    """A module without children, or one with parameters of its own beside its children's."""
 
     name: str
     kind: str
     output_shape: tuple[int, ...]
-    """Without the batch."""
+    """Without the batch; empty where nothing calls the module."""
     parameters: int
+    """Its own, without those of its children and those of an earlier row that shares them."""
     parameter_sizes: tuple[int, ...]
     calls: int
-    """How often one forward pass calls it; above 1 the module is shared."""
+    """How often one forward pass calls it; above 1 the module is shared, at 0 another one takes its
+    weights, as attention does."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Summary:
     """A network in numbers."""
 
     layers: tuple[Layer, ...]
+    """In the order in which their first calls end; their parameters sum to the network's."""
     parameters: int
     trainable: int
     parameter_sizes: tuple[int, ...]
@@ -101,30 +104,13 @@ def summarize(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -
         in_channels: C.
         image_size: (H, W) in pixels.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    calls: dict[str, int] = {}
-    names = {module: name for name, module in model.named_modules() if not list(module.children())}
-
-    def note(module: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            name = names[module]
-            shapes.setdefault(name, tuple(output.shape[1:]))
-            calls[name] = calls.get(name, 0) + 1
-
-    hooks = [module.register_forward_hook(note) for module in names]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    try:
-        with eval_mode(model), torch.inference_mode():
-            model(torch.zeros(1, in_channels, *image_size, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    by_name = {name: module for module, name in names.items()}
-    layers = tuple(_layer(name, by_name[name], shapes[name], calls[name]) for name in shapes)
+    calls = _watch(model, in_channels, image_size)
     parameters = list(model.parameters())
-    values = sum(calls[name] * torch.Size(shape).numel() for name, shape in shapes.items())
+    # A module with children gives what the last of them gave, unless it called none of them.
+    outputs = [s for name, s in calls.items() if not any(_is_in(n, name) for n in calls)]
+    values = sum(shape.numel() for shapes in outputs for shape in shapes)
     return Summary(
-        layers=layers,
+        layers=_layers(model, calls),
         parameters=count_parameters(model),
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         parameter_sizes=tuple(p.numel() for p in parameters),
@@ -138,6 +124,55 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _layer(name: str, module: nn.Module, shape: tuple[int, ...], calls: int) -> Layer:
-    sizes = tuple(p.numel() for p in module.parameters())
-    return Layer(name or "(model)", type(module).__name__, shape, sum(sizes), sizes, calls)
+def _watch(
+    model: nn.Module, in_channels: int, image_size: tuple[int, int]
+) -> dict[str, list[torch.Size]]:
+    """Return the shape of every output, with the batch, by the name of the module that gave it."""
+    calls: dict[str, list[torch.Size]] = {}
+    names = {
+        module: name
+        for name, module in model.named_modules()
+        if not list(module.children()) or _owns_parameters(module)
+    }
+
+    def note(module: nn.Module, _inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(first, Tensor):
+            calls.setdefault(names[module], []).append(first.shape)
+
+    hooks = [module.register_forward_hook(note) for module in names]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        with eval_mode(model), torch.inference_mode():
+            model(torch.zeros(1, in_channels, *image_size, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _layers(model: nn.Module, calls: dict[str, list[torch.Size]]) -> tuple[Layer, ...]:
+    modules, order = dict(model.named_modules()), list(calls)
+    for name, module in modules.items():
+        if name not in calls and _owns_parameters(module):  # before what takes its weights
+            holders = (i for i, other in enumerate(order) if _is_in(name, other))
+            order.insert(next(holders, len(order)), name)
+    listed: set[nn.Parameter] = set()
+    layers = []
+    for name in order:
+        own = [p for p in modules[name].parameters(recurse=False) if p not in listed]
+        listed.update(own)
+        sizes, shapes = tuple(p.numel() for p in own), calls.get(name, [])
+        shape = tuple(shapes[0][1:]) if shapes else ()
+        kind = type(modules[name]).__name__
+        layers.append(Layer(name or "(model)", kind, shape, sum(sizes), sizes, len(shapes)))
+    return tuple(layers)
+
+
+def _owns_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
+
+
+def _is_in(name: str, other: str) -> bool:
+    """Return whether a module lies in another one; "" is the network."""
+    return name != other and (not other or name.startswith(f"{other}."))
