@@ -5,18 +5,27 @@ import os
 import re
 import subprocess
 import sys
+from gettext import NullTranslations
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import read_po
+from torch import nn
 
 import nunbit
 from fake_runs import fake_run, logits_of
 from nunbit.errors import UsageError
 from nunbit.explaining.convolution import draw_convolution
-from nunbit.language import LANGUAGES, LOCALE, VARIABLES, language, tr, trn
+from nunbit.language import LANGUAGES, LOCALE, VARIABLES, aligned, language, tr, trn
+from nunbit.models.catalog import find_entry
+from nunbit.models.dryrun import dry_run
+from nunbit.models.freeze import freeze, trainable
+from nunbit.models.registry import build_model
+from nunbit.models.summary import summarize
+from nunbit.models.surgery import append, get, replace
 from nunbit.reporting.page import run_page
 
 ROOT = Path(nunbit.__file__).parents[2]
@@ -146,6 +155,57 @@ def test_errors_speak_korean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUNBIT_LANG", "ko")
     with pytest.raises(UsageError, match="없습니다; 'digits/cnn'입니까"):
         nunbit.get_recipe("digits/cn")
+
+
+def alexnet() -> nn.Module:
+    with torch.device("meta"):
+        return build_model(
+            "torchvision:alexnet", num_classes=2, in_channels=3, image_size=(224, 224)
+        )
+
+
+def test_the_nearest_name_is_said_in_every_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = alexnet()
+    for code in LANGUAGES:
+        monkeypatch.setenv("NUNBIT_LANG", code)
+        nearest = re.escape(tr("did you mean '{near}'?", near="features"))
+        with pytest.raises(UsageError, match=nearest):
+            get(model, "featurs")
+        with pytest.raises(UsageError, match=nearest):
+            freeze(model, "featurs")
+        with pytest.raises(UsageError, match=tr("allowed: {words}", words="features, avgpool")):
+            get(model, "qqq")
+
+
+class Marking(NullTranslations):
+    """A language whose texts are the English ones in brackets."""
+
+    def gettext(self, message: str) -> str:
+        return f"[{message}]"
+
+
+def test_what_is_said_of_networks_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = alexnet()
+    monkeypatch.setattr("nunbit.language.translations", lambda _: Marking())
+    shared = nn.Sequential(nn.Linear(4, 4))
+    twice = nn.Sequential(shared, shared)
+    with pytest.raises(UsageError, match=r"\['0' and '1'\] are one object"):
+        append(twice, "0", nn.ReLU())
+    with pytest.raises(UsageError, match=r"\[ReLU without \(\)\] is no layer"):
+        replace(model, "features.1", nn.ReLU)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"\[features.2 \(MaxPool2d\), given .*: .*\]"):
+        dry_run(model, (3, 8, 8))
+    with pytest.raises(UsageError, match=r"\[near: resnet18"):
+        find_entry("timm:resnet19")
+    assert trainable(model).lines()[0].split() == ["[parameter]", "[dimensions]", "[numbers]"]
+    assert trainable(model).lines()[1].endswith("[trains]")
+    header = summarize(nn.Linear(3, 2), 3, (3, 3)).lines()[0]
+    assert header.split() == ["[layer]", "[kind]", "[output]", "[parameters]"]
+
+
+def test_columns_of_a_table_end_where_hangul_ends() -> None:
+    rows = [("층", "수"), ("conv", "1,234"), ("linear1", "5")]
+    assert aligned(rows, right=1) == ["층          수", "conv     1,234", "linear1      5"]
 
 
 def said(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

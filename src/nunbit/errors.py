@@ -122,6 +122,11 @@ def first_of(faults: Sequence[str], most: int = MOST_NAMED) -> str:
     return "; ".join(faults[:most]) + (tr("; and {count} more", count=count) if count > 0 else "")
 
 
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed word that is most like what the user wrote, if any is like it."""
+    return next(iter(difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.5)), None)
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return the half sentence that names the nearest allowed word, or all of them.
 
@@ -130,7 +135,6 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
         allowed: the words that would have been right.
     """
     words = sorted(allowed)
-    near = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
-    if near:
-        return tr("did you mean '{near}'?", near=near[0])
+    if near := nearest(name, words):
+        return tr("did you mean '{near}'?", near=near)
     return tr("allowed: {words}", words=listed(words, MOST_ALLOWED))

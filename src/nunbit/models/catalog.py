@@ -9,6 +9,7 @@ from typing import Any
 
 from nunbit.data.preprocess import Preprocess
 from nunbit.errors import UsageError
+from nunbit.language import tr
 
 RESIZES = {"center": "crop", "squash": "squash"}  # timm's word: ours
 HUB_FILE = "model.safetensors"
@@ -166,4 +167,5 @@ def _hash_in(url: str) -> str:
 
 def _near(name: str, words: Iterable[str]) -> str:
     """Name the nearest of words that are too many to list."""
-    return f"near: {', '.join(difflib.get_close_matches(name, words, n=3, cutoff=0)) or 'none'}"
+    near = difflib.get_close_matches(name, words, n=3, cutoff=0)
+    return tr("near: {near}", near=", ".join(near) or tr("none"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from nunbit.errors import UsageError
+from nunbit.language import tr
 from nunbit.models.dryrun import Shape, dry_run, require_shape
 
 Children = Mapping[str, nn.Module | None]
@@ -37,7 +38,7 @@ def change(
         _require_layer(owner, new)
     names = [name for name, part in _all_parts(model) if part is owner]
     if len(names) > 1:
-        both = " and ".join(f"'{name}'" for name in names[:2])
+        both = _both(names)
         raise UsageError("{both} are one object: a change of one would change both", both=both)
     before = dict(owner._modules)
     try:
@@ -66,7 +67,9 @@ def _set(owner: nn.Module, children: Children) -> None:
 def _require_layer(owner: nn.Module, layer: object) -> None:
     """Refuse what is no layer, and what would contain itself."""
     if not isinstance(layer, nn.Module):
-        what = f"{layer.__name__} without ()" if isinstance(layer, type) else repr(layer)[:80]
+        what = repr(layer)[:80]
+        if isinstance(layer, type):
+            what = tr("{name} without ()", name=layer.__name__)
         raise UsageError("{what} is no layer; pass an nn.Module such as nn.Identity()", what=what)
     if any(part is owner for part in layer.modules()):
         raise UsageError(
@@ -93,13 +96,16 @@ def _require_one_place(model: nn.Module, layer: nn.Module) -> None:
         names_of.setdefault(part, []).append(name)
     for part, count in Counter(part for _, part in _all_parts(layer)).items():
         if len(names_of[part]) > count:
-            places = " and ".join(f"'{name}'" for name in names_of[part][:2])
             raise UsageError(
                 "one {name} would be at {places} and share its weights: pass a new one, or "
                 "copy.deepcopy(it)",
                 name=type(part).__name__,
-                places=places,
+                places=_both(names_of[part]),
             )
+
+
+def _both(names: list[str]) -> str:
+    return tr("'{first}' and '{second}'", first=names[0], second=names[1])
 
 
 def _all_parts(model: nn.Module) -> list[tuple[str, nn.Module]]:

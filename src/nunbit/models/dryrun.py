@@ -96,7 +96,9 @@ def _explain(module: nn.Module, name: str, given: Shape, error: Exception) -> st
         )
     reason = str(error).split("\n")[0][:200]
     hint = tr("; put nn.Identity() there") if isinstance(error, AttributeError) else ""
-    return f"{where}, given {given}: {reason}{hint}"
+    return tr(
+        "{where}, given {given}: {reason}{hint}", where=where, given=given, reason=reason, hint=hint
+    )
 
 
 def _needed(module: nn.Module) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from nunbit.errors import UsageError, did_you_mean
-from nunbit.language import tr
+from nunbit.errors import UsageError, nearest
+from nunbit.language import aligned, tr
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -49,16 +49,14 @@ class Trainable:
 
     def lines(self) -> list[str]:
         """Return the table as text, one parameter a line."""
-        cells = [("parameter", "shape", "numbers", "")]
+        cells = [(tr("parameter"), tr("dimensions"), tr("numbers"), "")]
         for row in self.rows:
             shape = "x".join(map(str, row.shape)) or "1"
-            state = "trains" if row.trainable else "frozen"
+            state = tr("trains") if row.trainable else tr("frozen")
             cells.append((row.name, shape, f"{row.parameters:,}", state))
-        a, b, c = (max(len(cell[i]) for cell in cells) for i in range(3))
-        table = [f"{n:<{a}}  {s:<{b}}  {p:>{c}}  {t}".rstrip() for n, s, p, t in cells]
         share = self.trainable / max(1, self.parameters)
         return [
-            *table,
+            *aligned(cells, right=2),
             tr(
                 "{trainable:,} of {parameters:,} numbers train ({share:.1%})",
                 trainable=self.trainable,
@@ -125,8 +123,9 @@ def _set(model: nn.Module, patterns: tuple[str, ...], *, trains: bool) -> list[s
         raise UsageError("no pattern is given, such as 'features.*'; '*' is everything")
     for pattern in patterns:
         if not any(_matches(name, pattern) for name in names):
-            near = did_you_mean(pattern, {part for name in names for part in _with_owners(name)})
-            hint = near if near.startswith("did") else tr("allowed: names of layers, with *")
+            near = nearest(pattern, {part for name in names for part in _with_owners(name)})
+            other = tr("allowed: names of layers, with *")
+            hint = tr("did you mean '{near}'?", near=near) if near else other
             raise UsageError(
                 "'{pattern}' matches no layer with parameters; {hint}", pattern=pattern, hint=hint
             )

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nunbit.language import tr
+from nunbit.language import aligned, tr
 from nunbit.models.mode import eval_mode
 
 BYTES_PER_MB = 1e6
@@ -43,20 +43,15 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return the table as text, one layer a line."""
-        rows = [("layer", "kind", "output", "parameters")]
+        rows = [(tr("layer"), tr("kind"), tr("output"), tr("parameters"))]
         for layer in self.layers:
             shape = "x".join(map(str, layer.output_shape))
             again = tr(" (called {calls} times)", calls=layer.calls) if layer.calls > 1 else ""
             rows.append((layer.name, layer.kind + again, shape, f"{layer.parameters:,}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        text = [
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
-            for a, b, c, d in rows
-        ]
         sizes = ", ".join(map(str, self.parameter_sizes[:12]))
         more = ", ..." if len(self.parameter_sizes) > 12 else ""
         return [
-            *text,
+            *aligned(rows, right=3),
             tr(
                 "{parameters:,} parameters ({trainable:,} trainable) in [{sizes}{more}]",
                 parameters=self.parameters,

@@ -9,7 +9,8 @@ Build the optimizer after the last change: an older one goes on updating what wa
 
 from torch import nn
 
-from nunbit.errors import UsageError, did_you_mean
+from nunbit.errors import UsageError, nearest
+from nunbit.language import tr
 from nunbit.models.change import Children, change
 from nunbit.models.dryrun import Shape
 
@@ -27,14 +28,13 @@ def get(model: nn.Module, name: str) -> nn.Module:
         return model.get_submodule(name)
     except AttributeError:
         names = [known for known, _ in model.named_modules() if known]
-        nearest = did_you_mean(name, names)
-        if not nearest.startswith("did"):  # a network may have hundreds of parts
-            nearest = f"allowed: {', '.join(known for known in names if '.' not in known)}"
+        first = ", ".join(known for known in names if "." not in known)  # of hundreds perhaps
+        near, other = nearest(name, names), tr("allowed: {words}", words=first)
         raise UsageError(
             "{name} has no layer '{layer}'; {nearest}",
             name=type(model).__name__,
             layer=name,
-            nearest=nearest,
+            nearest=tr("did you mean '{near}'?", near=near) if near else other,
         ) from None
 
 
