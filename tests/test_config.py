@@ -18,9 +18,11 @@ from nunbit.config import (
     TrainConfig,
     describe_settings,
 )
-from nunbit.data.sources import anchored
-from nunbit.errors import UsageError
+from nunbit.data.named import NAMED
+from nunbit.data.sources import anchored, open_source
+from nunbit.errors import MissingInputError, UsageError
 from nunbit.recipes import RECIPES, get_recipe
+from nunbit.recipes.speed import UPRIGHT
 
 
 def test_override_reads_each_type_from_text() -> None:
@@ -143,6 +145,15 @@ def test_other_data_takes_the_recipe_for_photographs() -> None:
     assert get_recipe(None).recipe == "digits/cnn"
     assert get_recipe(None, "photos/").recipe == "photos/cnn"
     assert get_recipe(None, "photos/").data.source == "photos/"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_on_a_set_that_it_is_made_for_or_asks_for_a_folder(name: str) -> None:
+    data = get_recipe(name).data
+    assert not (data.flip and data.source in UPRIGHT)
+    if data.source not in NAMED:
+        with pytest.raises(MissingInputError, match=r"no such path; name a folder with --data$"):
+            open_source(data.source)
 
 
 @pytest.mark.parametrize("name", RECIPES)

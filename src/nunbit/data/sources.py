@@ -18,8 +18,10 @@ from nunbit.errors import (
     UsageError,
     did_you_mean,
 )
+from nunbit.language import tr
 
 HUB_FOLDER = "data"  # beside a README.md
+EXPECTED = ("imagenet", "photos")  # folders of recipes that have no set of their own
 
 
 def open_source(spec: str, track: Track = untracked) -> Source:
@@ -49,9 +51,10 @@ def _open_path(spec: str) -> Source:
             tables = _parquet_folder(path)
             return open_folder(path) if tables is None else open_parquet(tables)
         if not path.exists():
-            raise MissingInputError(
-                "no data '{spec}': no such path; {hint}", spec=spec, hint=did_you_mean(spec, NAMED)
-            )
+            hint = did_you_mean(spec, NAMED)
+            if spec in EXPECTED:
+                hint = tr("name a folder with --data")
+            raise MissingInputError("no data '{spec}': no such path; {hint}", spec=spec, hint=hint)
     except NunbitError:
         raise
     except OSError as error:  # no permission, or a name that is too long
