@@ -330,6 +330,16 @@ def test_models_lists_and_summarises(capsys: pytest.CaptureFixture[str]) -> None
     assert "38,386 parameters" in capsys.readouterr().out
 
 
+def test_models_does_what_its_errors_advise(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "net", "--data.size", "8", "--data.channels", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layers"][0]["output_shape"] == [16, 8, 8]
+    assert main(["models", "torchvision:alexnet", "--channels", "1"]) == 2
+    assert "add --data.channels 3" in capsys.readouterr().err
+    assert main(["models", "torchvision:alexnet", "--data.channels", "3", "--json"]) == 0
+    shapes = [layer["output_shape"] for layer in json.loads(capsys.readouterr().out)["layers"]]
+    assert shapes[0] == [64, 55, 55], "networks of the zoos are shown 224 pixels"
+
+
 def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
     """Name each mistake with its words, exit code and hint."""
     one = tmp_path / "one" / "cats"
@@ -392,9 +402,16 @@ def wrong_inputs(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
             2,
             "'data.source' is given twice",
         ),
-        "unused size": (["models", "net", "--data.size", "64"], 2, "not used by models"),
+        "two sizes of a network": (
+            ["models", "net", "--size", "8", "--data.size", "9"],
+            2,
+            "'data.size' is given twice",
+        ),
+        "huge size": (["models", "net", "--size", "2000"], 2, "size is 2000; allowed: 1 to 1024"),
+        "two channels": (["models", "net", "--channels", "2"], 2, "is 2; allowed: 1 or 3"),
+        "no classes": (["models", "net", "--classes", "0"], 2, "is 0; allowed: 1 to 100000"),
         "unused epochs": (["models", "net", "--train.epochs", "3"], 2, "not used by models"),
-        "unused name": (["models", "net", "--model.name", "cnn"], 2, "allowed: model.OPTION"),
+        "unused name": (["models", "net", "--model.name", "cnn"], 2, "allowed: data.size"),
         "unused init": (["explain", "net", "--model.init", "xavier"], 2, "not used by explain"),
         "empty run": (["evaluate", ""], 2, "run is empty"),
         "empty run to resume": (["resume", ""], 2, "run is empty"),

@@ -6,10 +6,12 @@ from pathlib import Path
 from nunbit.asked import gathered
 from nunbit.config import DataConfig, ModelConfig, RunConfig, require_used
 from nunbit.data.preprocess import Preprocess
-from nunbit.errors import DataError, UsageError
+from nunbit.errors import DataError
+from nunbit.language import tr
 from nunbit.legacy.convert import Imported, convert
-from nunbit.models.registry import build_model, list_models
+from nunbit.models.registry import build_model, list_models, usual_side
 from nunbit.models.summary import Summary, summarize
+from nunbit.sections import require
 from nunbit.values import Setting, path_of
 
 
@@ -67,8 +69,8 @@ def models() -> dict[str, list[dict[str, str]]]:
 def summary(
     name: str,
     *,
-    size: int = 32,
-    channels: int = 3,
+    size: int | None = None,
+    channels: int | None = None,
     classes: int = 2,
     settings: Mapping[str, Setting] | None = None,
 ) -> Summary:
@@ -76,31 +78,31 @@ def summary(
 
     Args:
         name: a network of nunbit's, timm:NAME or torchvision:NAME.
-        size: side in pixels.
-        channels: 1 or 3.
+        size: side in pixels; by default 32, or 224 of the zoos' networks.
+        channels: 1 or 3, by default 3.
         classes: number of outputs.
-        settings: options as `{"model.width": 32}`.
+        settings: options as `{"model.width": 32}`; `data.size` and `data.channels` are the same as
+            `size` and `channels`.
 
     Raises:
-        UsageError: an unknown network or option, or a size that it cannot take.
+        UsageError: an unknown network or option, a size that it cannot take, or two answers to one
+            question.
     """
-    for label, value, allowed in (
-        ("size", size, range(1, 1025)),
-        ("channels", channels, (1, 3)),
-        ("classes", classes, range(1, 100_001)),
+    for label, value, allowed, words in (
+        ("size", size, range(1, 1025), "1 to 1024"),
+        ("channels", channels, (1, 3), tr("1 or 3")),
+        ("classes", classes, range(1, 100_001), "1 to 100000"),
     ):
-        if value not in allowed:
-            raise UsageError(
-                "{label} is {value}; allowed: {allowed}", label=label, value=value, allowed=allowed
-            )
-    given = gathered(settings or {})
-    require_used(given, "models")
-    model = RunConfig(model=ModelConfig(name=name)).override(given).model
+        require(value is None or value in allowed, label, value, words)
+    given = gathered(settings or {}, {"data.size": size, "data.channels": channels})
+    require_used(given, "models", "data.size", "data.channels")
+    config = RunConfig(model=ModelConfig(name=name)).override(given)
+    count, side = config.data.channels or 3, config.data.size or usual_side(name)
     built = build_model(
-        model.name,
+        name,
         num_classes=classes,
-        in_channels=channels,
-        image_size=(size, size),
-        args=model.args,
+        in_channels=count,
+        image_size=(side, side),
+        args=config.model.args,
     )
-    return summarize(built, channels, (size, size))
+    return summarize(built, count, (side, side))

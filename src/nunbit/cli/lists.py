@@ -10,7 +10,7 @@ MODELS = mark("""Examples:
   nunbit models
   nunbit models net
   nunbit models net --model.width 32 --classes 10
-  nunbit models timm:resnet18 --size 224""")
+  nunbit models timm:resnet18 --size 128""")
 RECIPES = mark("""Examples:
   nunbit recipes
   nunbit recipes --json""")
@@ -34,7 +34,8 @@ def models(
 
     Args:
         name: A network.
-        size: Side of the picture in pixels; the default is 32.
+        size: Side of the picture in pixels; the default is 32, or 224 for timm's and
+            torchvision's.
         channels: 1 for grey, 3 for colour, which is the default.
         classes: Number of classes; the default is 2.
         output: How to answer.

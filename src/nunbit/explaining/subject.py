@@ -19,7 +19,7 @@ from nunbit.explaining.parameters import draw_linear
 from nunbit.explaining.pictures import MAX_MEASURED, draw_pictures
 from nunbit.language import tr
 from nunbit.modelfile import load_classifier
-from nunbit.models.registry import build_model, list_models
+from nunbit.models.registry import build_model, list_models, usual_side
 from nunbit.places import free_folder
 from nunbit.progress import Display
 from nunbit.reading import say_left_out
@@ -28,7 +28,6 @@ from nunbit.values import Setting, path_of, typed
 
 DIRECT = ("layer", "classes")  # options that are no settings
 MOST_CLASSES = 100_000
-OWN_SIZE, ZOO_SIZE = 32, 224  # pixels: what the texts and what the zoos train on
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _network(name: str, images: Sequence[Picture], options: Options, display: Di
     require_used(options.settings, "explain", "data.size", "data.channels")
     config = RunConfig(model=ModelConfig(name=name)).override(options.settings)
     channels = config.data.channels or 3
-    side = config.data.size or (ZOO_SIZE if ":" in name else OWN_SIZE)
+    side = config.data.size or usual_side(name)
     model = build_model(
         name,
         num_classes=classes,

@@ -27,6 +27,7 @@ WEIGHT_OPTIONS = frozenset(
     }
 )  # fmt: skip  # a list of words
 OUTPUT_OPTIONS = frozenset({"features_only", "aux_logits"})
+OWN_SIDE, ZOO_SIDE = 32, 224  # pixels: what the texts and what the zoos train on
 SHAPE_ARGUMENTS = ("num_classes", "in_channels", "image_size")
 
 
@@ -65,6 +66,11 @@ def all_options(name: str, args: Mapping[str, Setting]) -> dict[str, Setting]:
     found = inspect.signature(_own_builder(name)).parameters
     defaults = {n: p.default for n, p in found.items() if n not in SHAPE_ARGUMENTS}
     return {**defaults, **args}
+
+
+def usual_side(name: str) -> int:
+    """Return the side in pixels of the pictures that a network is shown with where none are."""
+    return ZOO_SIDE if ":" in name else OWN_SIDE
 
 
 def list_models() -> dict[str, str]:
