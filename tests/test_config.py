@@ -56,7 +56,9 @@ def test_override_reads_each_type_from_text() -> None:
         ("train.epochs", "-1", "0 to 100000"),
         ("data.flip", "maybe", "true or false"),
         ("optim.name", "adan", "did you mean 'adam"),
-        ("data.val_fraction", "1.5", "0 to 0.9"),
+        ("data.val_fraction", "0.9", "0 to below 0.9"),
+        ("data.test_fraction", "0", "above 0, below 0.9"),
+        ("data.test_fraction", "0.9", "above 0, below 0.9"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_what_is_allowed(

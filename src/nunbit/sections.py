@@ -95,8 +95,9 @@ class DataConfig:
         require(
             0 <= self.split_seed < 2**63 - 1, "data.split_seed", self.split_seed, "0 to 2^63 - 2"
         )
-        require(0 <= self.val_fraction < 0.9, "data.val_fraction", self.val_fraction, "0 to 0.9")
-        require(0 < self.test_fraction < 0.9, "data.test_fraction", self.test_fraction, "0 to 0.9")
+        val, test = self.val_fraction, self.test_fraction
+        require(0 <= val < 0.9, "data.val_fraction", val, tr("0 to below 0.9"))
+        require(0 < test < 0.9, "data.test_fraction", test, tr("above 0, below 0.9"))
         require(0 <= self.rotate <= 180, "data.rotate", self.rotate, tr("0 to 180 degrees"))
         require(0 <= self.shift_pixels <= 64, "data.shift_pixels", self.shift_pixels, "0 to 64")
         require(0 <= self.zoom <= 1, "data.zoom", self.zoom, "0 to 1")
