@@ -1,10 +1,13 @@
 """The benchmarks are commands that documents name: each can be imported, and reads what it says."""
 
 import importlib
+import json
+import runpy
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from torch.nn.utils import parameters_to_vector
 
 from nunbit.config import DataConfig, RunConfig
 from nunbit.data.augment import augment
+from nunbit.data.download import cache_folder
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
@@ -33,7 +37,7 @@ COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py"))
 @pytest.fixture
 def _own_modules() -> Iterator[None]:
     """Forget modules of these names before and after: an example is called plain.py as well."""
-    names = [*COMMANDS, "prepare"]
+    names = [*COMMANDS, "prepare", "results"]
     others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     yield
     for name in names:
@@ -47,6 +51,27 @@ def test_every_benchmark_finds_what_it_imports(name: str, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module(name)
     assert Path(str(module.__file__)) == FOLDER / f"{name}.py"
+
+
+@pytest.mark.usefixtures("_own_modules")
+def test_a_fine_tuning_that_is_timed_finds_no_features_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER / "peers" / "finetune"))
+    bench = runpy.run_path(str(FOLDER / "peers" / "finetune" / "__main__.py"), run_name="bench")
+    answer = {"strategy": "head", "epochs": 0, "seconds": 1.0, "test": {"accuracy": 1.0, "n": 4}}
+    caches = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> CompletedProcess[str]:
+        monkeypatch.setattr("os.environ", env)
+        caches.append(cache_folder())
+        return CompletedProcess(command, 0, json.dumps(answer), "")
+
+    monkeypatch.setattr("subprocess.run", run)
+    inputs = bench["Inputs"](tmp_path / "split.csv", tmp_path / "lite0.pth")
+    for name in ("90s-0", "90s-1"):
+        bench["run_nunbit"]("90s", inputs, tmp_path / name, 0)
+    assert caches == [tmp_path / "90s-0" / "cache", tmp_path / "90s-1" / "cache"]
 
 
 @pytest.mark.usefixtures("_own_modules")

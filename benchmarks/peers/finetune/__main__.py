@@ -100,7 +100,7 @@ def run_nunbit(budget: str, inputs: Inputs, folder: Path, seed: int) -> Result:
     """Fine-tune with `nunbit finetune`, with nothing in its cache, and return the same figures."""
     command = [sys.executable, "-m", "nunbit", "finetune", str(inputs.split), "--budget", budget]
     command += ["--train.seed", str(seed), "--run-dir", str(folder / "run"), "--json", "--quiet"]
-    more = {"PYTHONPATH": str(SOURCES), "XDG_CACHE_HOME": str(folder / "cache")}
+    more = {"PYTHONPATH": str(SOURCES), "NUNBIT_CACHE": str(folder / "cache")}
     result, wall = _timed(command, more)
     return {
         "name": f"nunbit {budget}",
