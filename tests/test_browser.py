@@ -185,3 +185,19 @@ def test_the_page_of_an_explanation(browser: Page, tmp_path: Path) -> None:
         for width in (320, 390, 1200):
             browser.open(explained.page.resolve(), width=width, dark=width == 390)
             assert browser.run("document.documentElement.scrollWidth") == width
+
+
+def test_a_diagram_by_itself_has_the_paper_that_its_ink_needs(
+    browser: Page, tmp_path: Path
+) -> None:
+    explained = nunbit.explain("net", out=tmp_path / "explained", quiet=True)
+    corners = {}
+    for dark in (False, True):
+        browser.open(explained.folder.resolve() / "architecture.svg", dark=dark)
+        browser.screenshot(tmp_path / "shown.png", whole=False)
+        with Image.open(tmp_path / "shown.png") as shown:
+            corners[dark] = shown.convert("L").getpixel((2, 2))
+    assert corners == {False: 253, True: 21}
+    browser.open(explained.page.resolve(), dark=True)
+    inside = browser.run("getComputedStyle(document.querySelector('svg.nb')).backgroundColor")
+    assert inside == "rgba(0, 0, 0, 0)", "the page has paper of its own"

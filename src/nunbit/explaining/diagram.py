@@ -1,7 +1,7 @@
 """The architecture of a network as SVG: cards from the picture to the classes, boxes around blocks.
 
 One column, so that it is readable on a telephone and grows downwards. The colours are CSS
-variables: one file serves light and dark, in a page or alone.
+variables: one file serves light and dark, in a page or alone, where it also has the page's paper.
 """
 
 import math
@@ -26,17 +26,20 @@ LABEL_CHARACTER, KIND_CHARACTER, CHIP_CHARACTER = 7.7, 6.9, 6.2
 HANGUL = 1.45  # times as wide
 
 STYLE = """
-.nb { --ink: #1f2937; --soft: #6b7280; --line: #94a3b8; --chip: #ffffff; --chip-line: #cbd5e1;
-  --box: #f8fafc; --box-line: #cbd5e1; --conv: #dbeafe; --conv-line: #2563a8; --linear: #ede9fe;
+.nb { --paper: #fdfdfc; --ink: #1f2937; --soft: #6b7280; --line: #94a3b8;
+  --chip: #ffffff; --chip-line: #cbd5e1; --box: #f8fafc; --box-line: #cbd5e1;
+  --conv: #dbeafe; --conv-line: #2563a8; --linear: #ede9fe;
   --linear-line: #7c3aed; --pool: #ffedd5; --pool-line: #d9730d; --combine: #dcfce7;
   --combine-line: #15803d; --other: #f1f5f9; --other-line: #94a3b8; --front: #bfdbfe;
   --side: #93c5fd; --top: #dbeafe; font-family: system-ui, "Noto Sans KR", sans-serif; }
-@media (prefers-color-scheme: dark) { .nb { --ink: #e5e7eb; --soft: #9ca3af; --line: #64748b;
-  --chip: #111827; --chip-line: #475569; --box: #172032; --box-line: #475569; --conv: #1e3a5f;
-  --conv-line: #7db3ea; --linear: #3b2a63; --linear-line: #b69df8; --pool: #4a2f12;
+@media (prefers-color-scheme: dark) { .nb { --paper: #141517; --ink: #e5e7eb;
+  --soft: #9ca3af; --line: #64748b; --chip: #111827; --chip-line: #475569; --box: #172032;
+  --box-line: #475569; --conv: #1e3a5f; --conv-line: #7db3ea; --linear: #3b2a63;
+  --linear-line: #b69df8; --pool: #4a2f12;
   --pool-line: #f0a860; --combine: #14402a; --combine-line: #6ee7a0; --other: #1f2937;
   --other-line: #64748b; --front: #1d4ed8; --side: #1e40af; --top: #3b82f6; } }
-@media print { .nb { --ink: #111827; --soft: #4b5563; } }
+@media print { .nb { --paper: #ffffff; --ink: #111827; --soft: #4b5563; } }
+.nb:root { background: var(--paper); }
 .nb text { fill: var(--ink); font-size: 12.5px; }
 .nb .label { font-weight: 600; }
 .nb .kind { font-size: 11.5px; font-weight: 600; }
