@@ -178,6 +178,14 @@ def test_the_rows_hold_every_parameter_once(name: str) -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_are_registered_in_the_order_in_which_they_are_called(name: str) -> None:
+    model = built(name)
+    called = [la.name for la in summarize(model, 3, (32, 32)).layers if la.parameters]
+    parts = dict.fromkeys(layer.partition(".")[0] for layer in called)
+    assert list(parts) == [n for n, part in model.named_children() if list(part.parameters())]
+
+
 class Attending(nn.Module):
     """A class token, attention over 4 x 4 pixels with it, and one norm that is called twice."""
 

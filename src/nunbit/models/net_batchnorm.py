@@ -13,20 +13,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nunbit.models.base import require_count, require_side
-from nunbit.models.net import LEAST_SIDE, Net
+from nunbit.models.base import Network, flat_features, require_count, require_side
+from nunbit.models.net import HIDDEN, LEAST_SIDE
 from nunbit.models.registry import register_model
 
 
-class NetBatchNorm(Net):
-    """The layers of `Net`, and one norm after each convolution."""
+class NetBatchNorm(Network):
+    """The layers of `Net`, and one norm after each convolution.
+
+    In the order in which they are called: `optim.layer_decay` goes by it.
+    """
+
+    head_name = "fc2"
 
     def __init__(
         self, num_classes: int, in_channels: int, image_size: tuple[int, int], width: int
     ) -> None:
-        super().__init__(num_classes, in_channels, image_size, width)
+        super().__init__(num_classes, HIDDEN)
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
         self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width // 2, kernel_size=3, padding=1)
         self.norm2 = nn.BatchNorm2d(width // 2)
+        self.fc1 = nn.Linear(flat_features(width // 2, image_size, 2), HIDDEN)
+        self.fc2 = nn.Linear(HIDDEN, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (B, 32) of pictures x (B, C, H, W)."""
