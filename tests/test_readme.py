@@ -97,6 +97,16 @@ def test_the_example_of_an_own_loop_makes_a_model(capsys: pytest.CaptureFixture[
     assert found.accuracy > 0.9
 
 
+@pytest.mark.parametrize("words", [(), ("photos/",)])
+def test_an_example_without_its_words_says_how_it_is_called(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = README.parent / "examples" / "unknown.py"
+    monkeypatch.setattr("sys.argv", [str(file), *words])
+    with pytest.raises(SystemExit, match=r"python examples/unknown.py photos/ new\.jpg"):
+        runpy.run_path(str(file), run_name="__main__")
+
+
 def keys_of(command: str) -> set[str]:
     """Return the keys that docs/json.md gives for a command."""
     page = (README.parent / "docs" / "json.md").read_text(encoding="utf-8")
