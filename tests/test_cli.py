@@ -104,7 +104,9 @@ def test_too_little_memory_is_one_line(
     monkeypatch.setattr(api, "train", train)
     assert main(["train"]) == 2
     line = capsys.readouterr().err
-    assert line.startswith("nunbit: there is too little memory for this: lower train.batch_size,")
+    assert line.startswith(
+        "nunbit: there is too little memory for this: close other programs, or choose"
+    )
     error = RuntimeError("a bug")
     with pytest.raises(RuntimeError, match="a bug"):
         main(["train"])

@@ -278,7 +278,10 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None
     ("code", "how"),
     [
         ("raise SystemExit(3)", "exit code 3"),
-        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL, as by the system where memory"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "killed by SIGKILL, probably by the system because memory",
+        ),
         ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
     ],
 )
@@ -338,21 +341,33 @@ def test_an_error_of_the_system_has_its_exit_code(
     assert answer == {"error": "photos/a.jpg: Input/output error", "exit_code": 74}
 
 
+def test_one_training_under_two_names_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    for names in (
+        ["birds/net:model.width=32", "birds/width"],
+        ["birds/net", "birds/net:model.width=16"],
+    ):
+        with pytest.raises(UsageError, match="are the same training: leave one of them out"):
+            plan_runs(names, 2, None, {}, tmp_path)
+
+
 def test_all_workers_are_told_to_stop_before_one_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(
         tmp_path, monkeypatch,
         "import os, pathlib, sys, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "(folder / ('ready-' + str(os.getpid()))).touch()\n"
         "sys.stdin.read()\n"
-        f"told = pathlib.Path({str(tmp_path)!r}) / ('told-' + str(os.getpid()))\n"
-        "told.write_text(str(time.time()))\n"
+        "(folder / ('told-' + str(os.getpid()))).write_text(str(time.time()))\n"
         "time.sleep(1)\n",
     )  # fmt: skip
     _, runs = plan_runs([SMALL, WIDE], 1, None, {"train.threads": 1}, tmp_path)
     with stop_requests() as stop:
         training = pool.train_all(runs, 2, tmp_path / "log", stop)
         next(training)
+        while len(list(tmp_path.glob("ready-*"))) < 2:
+            time.sleep(0.01)
         training.close()
     first, second = (float(file.read_text()) for file in tmp_path.glob("told-*"))
     assert abs(first - second) < 0.8
@@ -539,7 +554,7 @@ def test_epochs_are_not_told_where_a_number_of_updates_ends_a_training(
         ),
         (
             ["digits/cnn", f"digits/cnn:{PRETRAINED}", "--data.group_duplicates", "true"],
-            "their weights want pictures of unlike sizes",
+            "they resize pictures in different ways",
         ),
     ],
 )

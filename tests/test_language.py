@@ -19,12 +19,12 @@ import nunbit
 from fake_runs import fake_run, logits_of
 from nunbit.errors import UsageError
 from nunbit.explaining.convolution import draw_convolution
-from nunbit.language import LANGUAGES, LOCALE, VARIABLES, aligned, language, tr, trn
+from nunbit.language import LANGUAGES, LOCALE, VARIABLES, language, tr, trn
 from nunbit.models.catalog import find_entry
 from nunbit.models.dryrun import dry_run
 from nunbit.models.freeze import freeze, trainable
 from nunbit.models.registry import build_model
-from nunbit.models.summary import summarize
+from nunbit.models.summary import aligned, summarize
 from nunbit.models.surgery import append, get, replace
 from nunbit.reporting.page import run_page
 

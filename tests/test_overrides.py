@@ -11,12 +11,14 @@ import torch
 from PIL import Image, ImageFilter
 
 import nunbit
+from conftest import write_classes
 from nunbit.cli import main
 from nunbit.config import DataConfig, RunConfig
 from nunbit.data.duplicates import group_near_duplicates
-from nunbit.data.overrides import Override, read_overrides, write_overrides
+from nunbit.data.overrides import Override, apply_overrides, read_overrides, write_overrides
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
+from nunbit.errors import DataError
 
 SIDE = 64
 
@@ -164,3 +166,15 @@ def test_lines_are_counted_as_an_editor_counts_them(colours: Path, tmp_path: Pat
     table.write_text('path,action,label,reason\n\nred/000.png,drop,,"two\nlines"\nx.png,drop,,\n')
     with pytest.raises(nunbit.NunbitError, match=r"line 5: .* has no picture 'x\.png'"):
         read(colours, overrides=str(table))
+
+
+def test_two_spellings_of_one_name_are_one_line_too_many(tmp_path: Path) -> None:
+    """Of two lines for one picture the last won without a word."""
+    write_classes(tmp_path / "d", 5)
+    name = unicodedata.normalize("NFC", "빨강.png")
+    (tmp_path / "d/red/000.png").rename(tmp_path / "d/red" / name)
+    lines = [f"red/{unicodedata.normalize(form, name)}" for form in ("NFC", "NFD")]
+    table = tmp_path / "fixes.csv"
+    table.write_text(f"path,action,label\n{lines[0]},drop,\n{lines[1]},relabel,blue\n")
+    with pytest.raises(DataError, match="is named a second time; keep one line for it"):
+        apply_overrides(open_source(str(tmp_path / "d")), table)

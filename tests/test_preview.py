@@ -176,6 +176,17 @@ def test_wrong_input_is_one_line(
     assert [p.name for p in tmp_path.iterdir()] == ["taken.png"]
 
 
+@pytest.mark.parametrize("command", ["preview", "lr-find"])
+def test_nothing_is_written_into_the_data(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sheet became a picture of a class."""
+    folder = write_classes(tmp_path / "photos", 5)
+    assert main([command, "--data", str(folder), "--out", str(folder / "red")]) == 2
+    assert "would lie inside the data; choose another place with --out" in capsys.readouterr().err
+    assert len(list(folder.rglob("*.png"))) == 15
+
+
 def test_a_training_refuses_colours_of_grey_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--data.saturation", "0.3", "--quiet"]) == 2
     assert "data.saturation needs colours" in capsys.readouterr().err

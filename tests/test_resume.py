@@ -557,7 +557,8 @@ def test_what_a_killed_start_wrote_of_skipped_pictures_is_not_the_next_ones(
     (tmp_path / "r" / LOCK_FILE).touch()
     (tmp_path / "r" / "skipped.txt").write_text("a.png\tbroken\n")
     nunbit.train(quick, epochs=1, run_dir=tmp_path / "r", quiet=True)
-    assert not (tmp_path / "r" / "skipped.txt").exists()
+    for name in ("skipped.txt", "tensorboard"):
+        assert not (tmp_path / "r" / name).exists()
 
 
 def test_the_two_checkpoints_that_stay_are_whole(begun: Path) -> None:

@@ -311,6 +311,8 @@ def test_other_data_that_holds_training_pictures_says_so(
     shutil.copy(trained / "model.safetensors", tmp_path / "alone.safetensors")
     nunbit.evaluate(tmp_path / "alone.safetensors", data=tmp_path / "copy")
     assert "flatters" not in capsys.readouterr().err, "nobody knows"
+    (trained / "split.csv").write_text("torn")
+    assert nunbit.evaluate(trained, data=tmp_path / "copy").n == 59, "and measures all the same"
 
 
 def test_a_lost_table_of_overrides_is_no_reason_to_measure_training_pictures(

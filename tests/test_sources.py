@@ -839,15 +839,17 @@ def test_the_top_of_a_folder_of_the_hub_is_enough(tmp_path: Path, colours: Path)
 
     images = [{"bytes": PNG, "path": ""}] * 4
     table = pa.table({"img": images, "label": ["a", "b", "a", "b"]})
-    for folder in ("hub/data", "deep/plain_text/train", "splits/train", "splits/test"):
+    for folder in ("hub/data", "deep/plain_text/v1", "splits/train", "splits/test"):
         (tmp_path / folder).mkdir(parents=True)
         pq.write_table(table, tmp_path / folder / "train-00000-of-00001.parquet")
     (tmp_path / "hub/README.md").write_text("about it")
     (tmp_path / "hub/logo.png").write_bytes(PNG)
     assert open_source(str(tmp_path / "hub")).class_names == ("a", "b")
-    for top, where in (("deep", "deep/plain_text/train"), ("splits", "splits/test")):
-        with pytest.raises(DataError, match=f"the parquet files lie in {tmp_path / where}; give"):
-            open_source(str(tmp_path / top))
+    where = tmp_path / "deep/plain_text/v1"
+    with pytest.raises(DataError, match=f"the parquet files lie in {where}; give that folder"):
+        open_source(str(tmp_path / "deep"))
+    with pytest.raises(DataError, match=r"splits/test, .*splits/train; put them into one folder"):
+        open_source(str(tmp_path / "splits"))
     shutil.copytree(colours / "red", tmp_path / "hub/assets")
     with pytest.raises(DataError, match=f"the parquet files lie in {tmp_path / 'hub/data'}; give"):
         open_source(str(tmp_path / "hub"))

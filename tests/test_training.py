@@ -21,10 +21,10 @@ from nunbit.config import OptimConfig, RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Watched
+from nunbit.data.rows import Stoppable, batches
 from nunbit.data.stats import digests
 from nunbit.errors import DivergedError, StoppedError
-from nunbit.evaluation import collect_logits, inputs
+from nunbit.evaluation import collect_logits, fitting, inputs
 from nunbit.metrics import measure, wilson_interval
 from nunbit.models.registry import build_model
 from nunbit.progress import Display
@@ -459,5 +459,14 @@ def test_measuring_asks_before_each_batch_whether_to_go_on() -> None:
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(pictures.images[0].numel(), 2))
     with pytest.raises(StoppedError):
-        collect_logits(model, Watched(pictures.images, check), PLAIN, CPU, 2)
+        collect_logits(model, Stoppable(pictures.images, check), PLAIN, CPU, 2)
     assert len(asked) == 3
+
+
+def test_the_same_batches_are_shown_whoever_cuts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nunbit report` cuts a split before it is shown; other batches may round otherwise."""
+    images = stripes(100).images
+    monkeypatch.setattr(evaluation, "INPUT_BYTES", 4 * 7 * images[0].numel())
+    whole = [len(x) for x in inputs(images, PLAIN, CPU, 24)]
+    parts = batches(images, fitting(images.shape, 24))
+    assert [len(x) for part in parts for x in inputs(part, PLAIN, CPU, 24)] == whole

@@ -10,6 +10,9 @@ from typing import Any
 
 from prepare import Prepared
 
+from nunbit.config import TrainConfig
+from nunbit.runtime import choose_runtime
+
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "src"
 PEERS = {  # with the variants that are tried before the measurement, the plain one first
@@ -88,7 +91,8 @@ def versions_of(folder: Path) -> str:
 def _last_object(command: list[str], more: dict[str, str]) -> Result:
     """Run a command on all cores and return the JSON object on its last line."""
     # By itself torch takes physical cores, and nunbit those that it may use.
-    every = {**os.environ, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), **more}
+    threads = choose_runtime(TrainConfig()).threads
+    every = {**os.environ, "OMP_NUM_THREADS": str(threads), **more}
     done = subprocess.run(command, env=every, capture_output=True, text=True, check=False)
     if done.returncode:
         end = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])

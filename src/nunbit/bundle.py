@@ -20,7 +20,7 @@ from nunbit.data.named import NAMED
 from nunbit.data.pictures import ImageSet, Pixels, Skipped, Source, Track, composed, untracked
 from nunbit.data.pixels import load
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Images, Watched
+from nunbit.data.rows import Images, Stoppable
 from nunbit.data.sources import absolute, open_source
 from nunbit.data.splits import UnreadableError, open_dataset
 from nunbit.decision import Decision
@@ -85,7 +85,7 @@ class Classifier:
         save_tensors(Path(path), tensors, body)
 
     def logits(
-        self, images: Images | Watched, batch_size: int = 256, views: Views = "one"
+        self, images: Images | Stoppable, batch_size: int = 256, views: Views = "one"
     ) -> Tensor:
         """Return logits (N, K) of preprocessed pictures, uint8 (N, H, W, C).
 

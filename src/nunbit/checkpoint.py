@@ -211,8 +211,10 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     if any({k: v.shape for k, v in held.items()} != shapes for held in (model, best or own)):
         raise DataError("{path} is of another network", path=checkpoint.path)
     parameters = _parameters(state)
-    for name in _group(tensors, "optim/"):
-        if int(name.partition("/")[0]) >= len(parameters):
+    for name, value in _group(tensors, "optim/").items():
+        at = int(name.partition("/")[0])
+        is_known = at < len(parameters)
+        if not is_known or (value.ndim and value.shape != parameters[at].shape):
             raise DataError("{path} is of another optimizer", path=checkpoint.path)
 
     state.model.load_state_dict(model)

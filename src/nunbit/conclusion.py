@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
-from nunbit.data.rows import Watched
+from nunbit.data.rows import Stoppable
 from nunbit.data.splits import Dataset
 from nunbit.decision import Decision, fit_decision, fit_temperature
 from nunbit.evaluation import Outputs, collect_logits, collect_outputs
@@ -59,7 +59,7 @@ def conclude(
         if head is not None:
             return head.outputs(part, model, runtime)
         pictures: ImageSet = measured if part == "train" else getattr(dataset, part)
-        arguments = (Watched(pictures.images, check), dataset.preprocess, runtime)
+        arguments = (Stoppable(pictures.images, check), dataset.preprocess, runtime)
         if config.eval.max_error:
             return collect_outputs(model, *arguments, config.eval.batch_size)
         return Outputs(collect_logits(model, *arguments, config.eval.batch_size))

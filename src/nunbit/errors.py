@@ -96,8 +96,8 @@ def memory_error(error: Exception) -> UsageError:
     if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
         raise error
     return UsageError(
-        "there is too little memory for this: lower train.batch_size, eval.batch_size or "
-        "data.size, or choose a smaller network"
+        "there is too little memory for this: close other programs, or choose a smaller network, "
+        "smaller pictures (data.size) or smaller batches (train.batch_size, eval.batch_size)"
     )
 
 

@@ -1,5 +1,6 @@
 """Logits of every picture, once, in eval mode: what all measuring starts from."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nunbit.data.preprocess import Preprocess
-from nunbit.data.rows import Images, Watched, batches, collect_rows
+from nunbit.data.rows import Images, Stoppable, batches, collect_rows
 from nunbit.errors import DivergedError
 from nunbit.models.mode import eval_mode
 from nunbit.models.stages import watched
@@ -37,7 +38,7 @@ class Outputs:
 
 def collect_logits(
     model: nn.Module,
-    images: Images | Watched,
+    images: Images | Stoppable,
     preprocess: Preprocess,
     runtime: Runtime,
     batch_size: int,
@@ -68,7 +69,7 @@ def collect_logits(
 
 def collect_outputs(
     model: nn.Module,
-    images: Images | Watched,
+    images: Images | Stoppable,
     preprocess: Preprocess,
     runtime: Runtime,
     batch_size: int,
@@ -88,7 +89,7 @@ def collect_outputs(
 
 
 def inputs(
-    images: Images | Watched, preprocess: Preprocess, runtime: Runtime, batch_size: int
+    images: Images | Stoppable, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> Iterator[Tensor]:
     """Yield float x (B, C, H, W), batch after batch, on the device.
 
@@ -98,10 +99,13 @@ def inputs(
         runtime: where to.
         batch_size: most pictures of a batch; no more than `INPUT_BYTES` are shown at once.
     """
-    height, width, channels = images.shape[1:]
-    fitting = max(1, INPUT_BYTES // (4 * height * width * channels))
-    for batch in batches(images, min(batch_size, fitting)):
+    for batch in batches(images, fitting(images.shape, batch_size)):
         yield preprocess.normalize(batch.to(runtime.device))
+
+
+def fitting(shape: torch.Size, batch_size: int) -> int:
+    """Return how many pictures of a set (N, H, W, C) are shown at once: no more than asked for."""
+    return min(batch_size, max(1, INPUT_BYTES // (4 * math.prod(shape[1:]))))
 
 
 def _finite(logits_NK: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nunbit.bundle import MODEL_FILE, Classifier
 from nunbit.config import EvalConfig, RunConfig
-from nunbit.data.rows import Images, Watched
+from nunbit.data.rows import Images, Stoppable
 from nunbit.data.splits import Dataset
 from nunbit.metrics import Metrics, measure
 from nunbit.models.summary import count_parameters
@@ -18,7 +18,7 @@ from nunbit.training.loop import EpochResult
 
 
 def measure_views(
-    classifier: Classifier, images: Images | Watched, labels: Tensor, config: EvalConfig
+    classifier: Classifier, images: Images | Stoppable, labels: Tensor, config: EvalConfig
 ) -> Metrics | None:
     """Measure pictures in several views each, if `eval.views` asks for it; a figure of its own."""
     if config.views == "one":

@@ -6,8 +6,6 @@ that a translation may put them in another order. docs/translating.md says how t
 
 import gettext
 import os
-import unicodedata
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -46,28 +44,6 @@ def trn(one: str, many: str, count: int, /, **fields: object) -> str:
 def mark(text: str) -> str:
     """Return a text that is translated where it is shown, so that its extraction finds it."""
     return text
-
-
-def aligned(rows: Sequence[Sequence[str]], right: int) -> list[str]:
-    """Return the lines of a table in a terminal, where each Hangul syllable takes two columns.
-
-    Args:
-        rows: of equal length.
-        right: the column of numbers, which end below each other.
-    """
-    widths = [max(map(_columns, cells)) for cells in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        filled = []
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            gap = " " * (width - _columns(cell))
-            filled.append(gap + cell if i == right else cell + gap)
-        lines.append("  ".join(filled).rstrip())
-    return lines
-
-
-def _columns(text: str) -> int:
-    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
 
 
 @cache

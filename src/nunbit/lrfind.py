@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from nunbit.asked import asked_config, dotted
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
+from nunbit.data.sources import refuse_inside
 from nunbit.errors import DataError, DivergedStepError, UsageError
 from nunbit.headstart import fit_start
 from nunbit.language import tr
@@ -148,6 +149,7 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
         )
     name = f"lr-find-{config.recipe.replace('/', '-')}"
     file = free_picture(out, name)  # refused before the test
+    refuse_inside(file.parent, config.data.source, "--out")
     runtime = choose_runtime(config.train)
     with stop_requests() as stop, limited_threads(runtime.threads):
         track = stoppable(display, stop)

@@ -127,8 +127,8 @@ def refuse_chosen(config: RunConfig, names: Iterable[str]) -> None:
             raise UsageError("'{name}' follows from the budget: leave one of them out", name=name)
     if config.model.head == "logistic":
         raise UsageError(
-            "no plan counts the fitting of a last layer: leave model.head logistic or the budget "
-            "out, or take nunbit finetune"
+            "no plan counts the fitting of a last layer: leave out either model.head logistic or "
+            "the budget, or use nunbit finetune"
         )
 
 

@@ -17,6 +17,8 @@ from nunbit.asked import asked_config
 from nunbit.config import DataConfig, RunConfig
 from nunbit.data.augment import CHANGES, augment
 from nunbit.data.loader import TrainLoader
+from nunbit.data.sources import refuse_inside
+from nunbit.data.splits import Dataset
 from nunbit.places import free_picture, write_picture
 from nunbit.progress import Display
 from nunbit.reading import read_dataset
@@ -78,14 +80,10 @@ def preview(
     """
     config, place = asked_config(recipe, data, model, settings), None if out is None else Path(out)
     name = f"preview-{config.recipe.replace('/', '-')}"
-    free_picture(place, name)  # refused before the pictures are read
-    runtime = choose_runtime(config.train)
-    with stop_requests() as stop, limited_threads(runtime.threads):
-        dataset = read_dataset(config, runtime, Display(quiet=quiet), stop)
-        build_start(config, dataset, runtime)  # what a training would refuse is refused here
-        stop.check()  # nobody asks it after this block
+    # Refused before the pictures are read.
+    refuse_inside(free_picture(place, name).parent, config.data.source, "--out")
+    dataset, loader = _read(config, Display(quiet=quiet))
     train, p = dataset.train, dataset.preprocess
-    loader = TrainLoader(train, p, config, runtime.device)
     changes = changes_of(config.data) if loader.epochs else {}
     epochs = min(COLUMNS - 1, loader.epochs) if changes else 0
     order = loader.order(0)
@@ -104,6 +102,16 @@ def preview(
         classes=len(dataset.class_names),
         size=(p.height, p.width, p.channels),
     )
+
+
+def _read(config: RunConfig, display: Display) -> tuple[Dataset, TrainLoader]:
+    """Return the pictures of a training and its batches; refuse what it would refuse."""
+    runtime = choose_runtime(config.train)
+    with stop_requests() as stop, limited_threads(runtime.threads):
+        dataset = read_dataset(config, runtime, display, stop)
+        build_start(config, dataset, runtime)
+        stop.check()  # nobody asks it after this block
+    return dataset, TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
 
 
 def changes_of(config: DataConfig) -> dict[str, Setting]:

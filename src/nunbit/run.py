@@ -11,7 +11,7 @@ from nunbit.checkpoint import Checkpointer, load_newest, remove_litter, require_
 from nunbit.conclusion import conclude, describe_answers, describe_promise
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
-from nunbit.data.rows import Watched
+from nunbit.data.rows import Stoppable
 from nunbit.data.sources import anchored
 from nunbit.data.splits import Dataset
 from nunbit.errors import StorageError
@@ -89,8 +89,12 @@ def train_run(
         config = resolved(config, runtime)
         training = _new_training(config, dataset, runtime, run_dir, start)
         training.start_seconds = time.perf_counter() - began
-        if tensorboard:  # before the folder counts as a run: a resumed one looks for it
+        # Before the folder counts as a run: a resumed one looks for it, and not for that of a start
+        # that was killed here.
+        if tensorboard:
             make_folder(run_dir / EVENTS)
+        elif (run_dir / EVENTS).is_dir():
+            (run_dir / EVENTS).rmdir()
         write_beginning(run_dir, config, dataset)
         return _complete(training, stop, display, publish)
 
@@ -227,7 +231,7 @@ def _finish(training: Training, events: Events, stop: StopRequest, display: Disp
         decision=end.decision,
     )
     classifier.save(run_dir / MODEL_FILE)
-    shown = Watched(dataset.test.images, stop.check)
+    shown = Stoppable(dataset.test.images, stop.check)
     views = measure_views(classifier, shown, dataset.test.labels, config.eval)
     return Finished(
         run_dir=run_dir, config=config, runtime=runtime, dataset=dataset, classifier=classifier,

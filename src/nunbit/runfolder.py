@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -178,13 +178,20 @@ def readable(path: Path, run_dir: Path) -> Iterator[None]:
 
 
 def _rows(table: str) -> dict[str, tuple[str, ...]]:
-    """Return rows by their first cell; a picture that is listed again gets a number behind it."""
-    rows: dict[str, tuple[str, ...]] = {}
+    """Return rows by their first cell, numbered as in `told_apart`."""
+    rows = list(csv.reader(io.StringIO(table, newline="")))
+    names = told_apart(name for name, *_ in rows)
+    return {name: tuple(rest) for name, (_, *rest) in zip(names, rows, strict=True)}
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """Return names of pictures, with a number behind one that a table lists again."""
     times: Counter[str] = Counter()
-    for name, *rest in csv.reader(io.StringIO(table, newline="")):
+    found = []
+    for name in names:
         times[name] += 1
-        rows[name if times[name] == 1 else f"{name} ({times[name]})"] = tuple(rest)
-    return rows
+        found.append(name if times[name] == 1 else f"{name} ({times[name]})")
+    return found
 
 
 def _split_table(dataset: Dataset) -> str:

@@ -77,7 +77,10 @@ def say_known(run: str | Path, say: Callable[[str], None], pictures: ImageSet) -
     file = model_file(run)
     if file.name != MODEL_FILE or not (file.parent / SPLIT_FILE).exists():
         return
-    known = _known(file.parent)
+    try:
+        known = _known(file.parent)
+    except DataError:  # a damaged file is no reason not to measure
+        return
     count = sum(digest in known for digest in pictures.digests)
     if count:
         say(

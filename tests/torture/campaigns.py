@@ -93,13 +93,20 @@ def command_line_kills(folder: Path, deep: bool) -> Report:
     return report
 
 
+def spread(total: int, count: int) -> list[int]:
+    """Return numbers from 1 to `total` at nearly equal distances.
+
+    A whole step would meet the same moment of every file: each is opened, written, synced, renamed.
+    """
+    return sorted({1 + i * total // count for i in range(count)})
+
+
 def kills_at_operations(folder: Path, deep: bool) -> Report:
     """SIGKILL at each file operation of a run, writes cut in half."""
     report, config = Report("SIGKILL at a file operation (F02)"), tiny(**{"train.epochs": 2})
     expected = undisturbed(config, folder / "whole")
     total = count_operations(config, folder / "count")
-    step = 1 if deep else max(1, total // 48)
-    for at in range(1, total + 1, step):
+    for at in spread(total, total if deep else 60):
         home = folder / f"k{at}"
         struck = run_with(Fault(at=at), config, home)
         code = run(config, home)
@@ -119,7 +126,7 @@ def failing_writes(folder: Path, deep: bool) -> Report:
     config = config.override({"train.epochs": 2})
     for only, number in (("write", errno.ENOSPC), ("fsync", errno.EIO)):
         total = count_operations(config, folder / "count", only)
-        for at in range(1, total + 1, 1 if deep else max(1, total // 8)):
+        for at in spread(total, total if deep else 8):
             home = folder / f"{only}{at}"
             code = run_with(Fault(at=at, kill=False, error=number, only=only), config, home)
             ok = code == 74 or (

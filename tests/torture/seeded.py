@@ -70,7 +70,7 @@ DEFECTS = (
     Defect(
         "(f) the last test batch is dropped",
         "evaluation.py",
-        "for batch in batches(images, min(batch_size, fitting)):",
+        "for batch in batches(images, fitting(images.shape, batch_size)):",
         "for batch in [b for b in batches(images, batch_size) if len(b) == batch_size]:",
         "test_training.py -k evaluation",
     ),

@@ -20,7 +20,7 @@ from nunbit.values import Setting, parse_budget
 CALLED_AT: ContextVar[float] = ContextVar("called_at")
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = Annotated[dict[str, Setting] | None, Parameter(parse=False)]
-Image = Annotated[str, Parameter(allow_leading_hyphen=True)]
+PictureName = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 app = App(
     name="nunbit",

@@ -77,12 +77,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         console.width = WIDE  # a file has no width, and rich would cut at 80
     columns = _columns_of(sorted(rows, key=lambda row: -float(row["test_mean"])))
     whole = console.options.update(width=WIDE)
-    for spare in ("", *SPARE):
-        columns.pop(spare, None)
-        table = _table(columns)
-        if console.measure(table, options=whole).maximum <= console.width:
+    spare = iter(SPARE)
+    while console.measure(_table(columns), options=whole).maximum > console.width:
+        head = next(spare, None)
+        if head is None:
             break
-    console.print(table)
+        columns.pop(head, None)
+    console.print(_table(columns))
 
 
 def _columns_of(rows: list[dict[str, Any]]) -> dict[str, list[str]]:

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from nunbit.cli.app import DEFAULT_OUTPUT, Image, Output, Settings, command, require_no_option, say
+from nunbit.cli.app import (
+    DEFAULT_OUTPUT,
+    Output,
+    PictureName,
+    Settings,
+    command,
+    require_no_option,
+    say,
+)
 from nunbit.language import mark, tr
 from nunbit.values import Setting
 
@@ -21,7 +29,7 @@ EXPLAIN = mark("""Examples:
 def explain(
     run: str,
     /,
-    *images: Image,
+    *images: PictureName,
     out: Path | None = None,
     layer: str | None = None,
     size: int | None = None,

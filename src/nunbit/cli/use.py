@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from nunbit.cli.app import (
     DEFAULT_OUTPUT,
-    Image,
     Output,
+    PictureName,
     Settings,
     command,
     complain,
@@ -41,7 +41,7 @@ IMPORT = mark("""Examples:
 def predict(
     run: str,
     /,
-    *images: Image,
+    *images: PictureName,
     top: int = 5,
     file: Annotated[Path | None, Parameter(name="--output")] = None,
     output: Output = DEFAULT_OUTPUT,

@@ -19,7 +19,7 @@ from nunbit.comparison.precision import share_precision
 from nunbit.comparison.samedata import require_shared_data
 from nunbit.comparison.table import Row, TestSet, read_rows
 from nunbit.data.sources import open_source
-from nunbit.errors import NunbitError, StoppedError, UsageError
+from nunbit.errors import NunbitError, StoppedError, UsageError, first_of
 from nunbit.language import tr
 from nunbit.lock import locked
 from nunbit.places import make_folder
@@ -223,7 +223,7 @@ def _joined(faults: Sequence[NunbitError], folder: Path) -> NunbitError:
     error = NunbitError(
         "{faults}; the same command tries again, and without the recipes or seeds that failed, "
         "--run-dir {folder} goes on with what is trained",
-        faults="; ".join(map(str, faults)),
+        faults=first_of(list(map(str, faults))),
         folder=shlex.quote(str(folder)),
     )
     error.exit_code = faults[0].exit_code

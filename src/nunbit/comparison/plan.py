@@ -12,7 +12,7 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.data.sources import anchored
 from nunbit.errors import CannotCreateError, UsageError, did_you_mean
 from nunbit.language import tr
-from nunbit.models.registry import is_foreign
+from nunbit.models.registry import all_options, is_foreign
 from nunbit.recipes import RECIPES, get_recipe
 from nunbit.runfolder import CONFIG_FILE, RUNS, read_config
 from nunbit.start import preprocess_of
@@ -122,13 +122,20 @@ def configure(label: str, source: str | None, settings: Mapping[str, Setting]) -
 
 def _require_unlike(variants: Mapping[str, RunConfig]) -> None:
     """Refuse two names of one training: it would be trained twice, and differ in nothing."""
-    for (first, a), (label, b) in itertools.combinations(variants.items(), 2):
+    whole = {label: _spelled_out(config) for label, config in variants.items()}
+    for (first, a), (label, b) in itertools.combinations(whole.items(), 2):
         if a == b:
             raise UsageError(
                 "{first} and {label} are the same training: leave one of them out",
                 first=first,
                 label=label,
             )
+
+
+def _spelled_out(config: RunConfig) -> RunConfig:
+    """Return settings without the recipe's name, and with the options that a network has anyway."""
+    args = all_options(config.model.name, config.model.args)
+    return replace(config, recipe="any", model=replace(config.model, args=args))
 
 
 # What decides which pictures are held out; which look alike depends on their pixels, too.
@@ -157,7 +164,7 @@ def _require_one_test_set(variants: Mapping[str, RunConfig]) -> None:
         if first.data.group_duplicates and _own_pixels(first) != _own_pixels(config):
             raise UsageError(
                 "{first} and {label} do not share their test pictures: data.group_duplicates looks "
-                "at pixels, and their weights want pictures of unlike sizes; leave it out",
+                "at pixels, and they resize pictures in different ways; leave it out",
                 first=first_label,
                 label=label,
             )

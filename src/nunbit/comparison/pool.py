@@ -85,7 +85,7 @@ class Worker:
         """Wait for the end of a process that says nothing more, and return how it ended."""
         code = self.process.wait()
         if code == -signal.SIGKILL:
-            return tr("killed by SIGKILL, as by the system where memory runs out")
+            return tr("killed by SIGKILL, probably by the system because memory ran out")
         if code < 0:
             names = {number.value: number.name for number in signal.Signals}
             return tr("killed by {name}", name=names.get(-code, -code))

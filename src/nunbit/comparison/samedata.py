@@ -10,7 +10,14 @@ from nunbit.errors import DataError
 from nunbit.language import tr
 from nunbit.progress import Display
 from nunbit.reading import Read
-from nunbit.runfolder import CONFIG_FILE, changes_since, is_finished, read_result, read_split
+from nunbit.runfolder import (
+    CONFIG_FILE,
+    changes_since,
+    is_finished,
+    read_result,
+    read_split,
+    told_apart,
+)
 from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest
 
@@ -103,7 +110,7 @@ def _require_unchanged(run: PlannedRun, dataset: Dataset) -> None:
 
 def _test_of(dataset: Dataset) -> dict[str, str]:
     labels = (dataset.class_names[i] for i in dataset.test.labels.tolist())
-    return dict(zip(dataset.test.names, labels, strict=True))
+    return dict(zip(told_apart(dataset.test.names), labels, strict=True))
 
 
 def _recorded_test(run: PlannedRun) -> dict[str, str]:

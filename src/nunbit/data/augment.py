@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nunbit.config import DataConfig
-from nunbit.data.preprocess import Preprocess
+from nunbit.data.preprocess import LUMA, Preprocess
 from nunbit.errors import UsageError
 from nunbit.runtime import derive_seed
 
@@ -20,7 +20,6 @@ MOVES = ("flip", "flip_vertical", "rotate", "shift_pixels", "zoom")
 CHANGES = (*MOVES, "light", "saturation", "cutout")  # settings of `DataConfig`, in this order
 SOME_PIXELS = 2**20  # moved at once, which need some 50 bytes each while they are rotated
 GREY = 127
-LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in a grey picture (ITU-R BT.601)
 Draws = np.ndarray[Any, np.dtype[np.float64]]
 
 

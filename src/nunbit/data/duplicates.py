@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nunbit.data.preprocess import LUMA
 from nunbit.data.rows import Images
 from nunbit.data.stats import digests
 
@@ -24,6 +25,7 @@ Bits = np.ndarray[Any, np.dtype[np.bool_]]
 CELLS = 8  # a side: 8 x 8 differences to the right and as many downwards are 128 bits
 MIN_STEP = 4.0  # levels of 255; on a plain ground smaller differences are noise of the coding
 NEIGHBOURS = 32  # compared within a band, so that 10,000 frames of one camera do not take hours
+GREY = np.array(LUMA, dtype=np.float32)
 THUMBNAIL = 16  # side in pixels of what is correlated
 MIN_CONTRAST = 4.0  # standard deviation in levels; below it a picture is noise around one colour
 # Digits, X-rays or drawings look alike without being copies: there 1 % of all pairs correlate above
@@ -33,7 +35,6 @@ NEARLY_EQUAL = 0.98  # such pairs are duplicates and say nothing about how alike
 SAMPLE = 1000  # pictures whose pairs decide it
 BATCH = 1024  # pairs at once, to bound the memory
 SHRUNK_AT_ONCE = 32  # pictures: of 128 pixels they stay in the cache
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's "L"
 POPCOUNT = np.array([value.bit_count() for value in range(256)], dtype=np.uint8)
 
 

@@ -226,10 +226,20 @@ def _refuse_parquet(root: Path, files: Iterable[Path]) -> None:
     Raises:
         DataError: there are some.
     """
-    folder = next((file.parent for file in files if file.suffix.lower() == ".parquet"), None)
-    if folder is not None:
+    folders = {file.parent for file in files if file.suffix.lower() == ".parquet"}
+    if any(folder.name.lower() in SPLIT_NAMES for folder in folders):
+        # One of them alone would be trained on, perhaps that of test.
         raise DataError(
-            "{root}: the parquet files lie in {folder}; give that folder", root=root, folder=folder
+            "{root}: the parquet files lie in {folders}; put them into one folder, with names that "
+            "begin with the split, such as train-1.parquet",
+            root=root,
+            folders=listed(map(str, sorted(folders))),
+        )
+    if folders:
+        raise DataError(
+            "{root}: the parquet files lie in {folder}; give that folder",
+            root=root,
+            folder=min(folders),
         )
 
 

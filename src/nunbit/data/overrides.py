@@ -13,11 +13,13 @@ import numpy as np
 from nunbit.data.pictures import Pictures, Source, composed
 from nunbit.data.table import read_table, table_bytes
 from nunbit.errors import DataError, UsageError, did_you_mean
+from nunbit.language import mark
 from nunbit.storage import csv_line
 
 Action = Literal["drop", "relabel"]
 COLUMNS = ("path", "action", "label", "reason")
 MAX_BYTES = 100 << 20  # of a table of corrections
+NAMED_AGAIN = mark("{where}: '{path}' is named a second time; keep one line for it")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,12 @@ def apply_overrides(source: Source, table: Path) -> Source:
         )
     known = {name for part in source.parts.values() for name in part.names}
     rows = _as_spelt(_read_rows(table), known)
+    seen: set[str] = set()
     for line, row in rows:
         where = f"{table}, line {line}"
+        if row.path in seen:
+            raise DataError(NAMED_AGAIN, where=where, path=row.path)
+        seen.add(row.path)
         if row.path not in known:
             raise DataError(
                 "{where}: {spec} has no picture '{path}'",
@@ -97,11 +103,7 @@ def _read_rows(table: Path) -> list[tuple[int, Override]]:
                 hint=did_you_mean(action, get_args(Action)),
             )
         if path in rows:
-            raise DataError(
-                "{where}: '{path}' is named a second time; keep one line for it",
-                where=where,
-                path=path,
-            )
+            raise DataError(NAMED_AGAIN, where=where, path=path)
         row = Override(path, "drop" if action == "drop" else "relabel", composed(label), reason)
         rows[path] = number, row
     return list(rows.values())

@@ -17,6 +17,7 @@ from nunbit.language import tr
 MAX_SIDE = 1024  # pixels, as in the settings
 MAX_VALUE = 100  # of mean and std; pixels go from 0 to 1
 RESIZES = ("crop", "squash", "pad")
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B in grey (ITU-R BT.601), as in Pillow's "L"
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,

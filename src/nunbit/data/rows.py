@@ -46,7 +46,7 @@ Images = Tensor | Rows
 
 
 @dataclass(frozen=True)
-class Watched:
+class Stoppable:
     """Rows that ask first, each time some are taken out, whether to go on."""
 
     base: Images
@@ -73,7 +73,7 @@ def choose(images: Images, indices: Tensor) -> Rows:
     return Rows(images, indices)
 
 
-def batches(images: Images | Watched, size: int | None = None) -> Iterator[Tensor]:
+def batches(images: Images | Stoppable, size: int | None = None) -> Iterator[Tensor]:
     """Yield `size` rows after the other, as `Tensor.split` does; never two batches at once.
 
     Args:

@@ -67,7 +67,8 @@ def describe(name: str, args: Sequence[Any], output: Tensor, streams: int) -> Op
         return _pooling(name, args, output)
     if name == "mean" and args[0].ndim == 4:
         return Operation("pool", tr("mean over the picture"), sees_all=True)
-    if name == "amax" and args[0].ndim == 4 and sorted(axis % 4 for axis in args[1]) == [2, 3]:
+    axes = sorted(axis % 4 for axis in args[1]) if name == "amax" and len(args) > 1 else []
+    if axes == [2, 3] and args[0].ndim == 4:
         label = tr("{word} to {size}", word=tr("max pool"), size=_times((1, 1)))
         return Operation("pool", label, sees_all=True)
     if name == "hardtanh" and args[1:] == (0.0, 6.0):

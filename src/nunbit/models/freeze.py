@@ -16,7 +16,8 @@ from typing import Any
 from torch import nn
 
 from nunbit.errors import UsageError, nearest
-from nunbit.language import aligned, tr
+from nunbit.language import tr
+from nunbit.models.summary import aligned
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 

@@ -1,12 +1,14 @@
 """The table of a network's layers: name, kind, output shape, parameters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.cells import cell_len
 from torch import Tensor, nn
 
-from nunbit.language import aligned, tr
+from nunbit.language import tr
 from nunbit.models.mode import eval_mode
 
 BYTES_PER_MB = 1e6
@@ -112,6 +114,24 @@ def summarize(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -
         parameters_mb=sum(p.numel() * p.element_size() for p in parameters) / BYTES_PER_MB,
         activations_mb=values * 4 / BYTES_PER_MB,
     )
+
+
+def aligned(rows: Sequence[Sequence[str]], right: int) -> list[str]:
+    """Return the lines of a table in a terminal, where each Hangul syllable takes two columns.
+
+    Args:
+        rows: of equal length.
+        right: the column of numbers, which end below each other.
+    """
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        filled = []
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (width - cell_len(cell))
+            filled.append(gap + cell if i == right else cell + gap)
+        lines.append("  ".join(filled).rstrip())
+    return lines
 
 
 def count_parameters(model: nn.Module) -> int:

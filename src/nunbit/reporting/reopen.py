@@ -17,6 +17,7 @@ from nunbit.data.rows import batches, collect_rows
 from nunbit.data.sources import open_source
 from nunbit.data.splits import Dataset, open_dataset
 from nunbit.errors import DataError, MissingInputError
+from nunbit.evaluation import fitting
 from nunbit.finished import Finished, measure_views
 from nunbit.language import tr
 from nunbit.metrics import measure
@@ -156,6 +157,7 @@ def _logits(
 
     The same batches as in training give the same bits.
     """
+    batch_size = fitting(pictures.images.shape, batch_size)
     count = -(-len(pictures) // batch_size)
     split = batches(pictures.images, batch_size)
     tracked = display.track(split, count, tr("classifying pictures"))

@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from nunbit.data.decode import FORMATS, PILLOW_ERRORS, quiet_pillow
+from nunbit.data.preprocess import LUMA
 from nunbit.data.rows import Images, batches, collect_rows
 from nunbit.metrics import wilson_interval
 
 Property = Literal["brightness", "contrast", "size"]
 PARTS = 5  # fifths: 400 of 2,000 pictures still give an interval of 3 points to each side
-LUMA = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R BT.601), as Pillow turns RGB to grey
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.data.pictures import ImageSet
-from nunbit.data.rows import Watched
+from nunbit.data.rows import Stoppable
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure_briefly
 from nunbit.runtime import Runtime, limited_threads
@@ -139,7 +139,7 @@ def _validate(
     if val is None:
         return None, None
     size = loader.config.eval.batch_size
-    images = Watched(val.images, check)
+    images = Stoppable(val.images, check)
     logits_NK = collect_logits(state.model, images, loader.preprocess, runtime, size)
     accuracy, loss = measure_briefly(logits_NK, val.labels)
     chosen_by = score_of(logits_NK, val.labels, loader.config)
