@@ -9,7 +9,8 @@ from nunbit.data.preprocess import Preprocess
 from nunbit.errors import DataError
 from nunbit.language import tr
 from nunbit.legacy.convert import Imported, convert
-from nunbit.models.registry import build_model, list_models, usual_side
+from nunbit.models.alone import build_alone
+from nunbit.models.registry import list_models
 from nunbit.models.summary import Summary, summarize
 from nunbit.sections import require
 from nunbit.values import Setting, path_of
@@ -91,18 +92,8 @@ def summary(
     for label, value, allowed, words in (
         ("size", size, range(1, 1025), "1 to 1024"),
         ("channels", channels, (1, 3), tr("1 or 3")),
-        ("classes", classes, range(1, 100_001), "1 to 100000"),
     ):
         require(value is None or value in allowed, label, value, words)
     given = gathered(settings or {}, {"data.size": size, "data.channels": channels})
-    require_used(given, "models", "data.size", "data.channels")
-    config = RunConfig(model=ModelConfig(name=name)).override(given)
-    count, side = config.data.channels or 3, config.data.size or usual_side(name)
-    built = build_model(
-        name,
-        num_classes=classes,
-        in_channels=count,
-        image_size=(side, side),
-        args=config.model.args,
-    )
-    return summarize(built, count, (side, side))
+    model, count, side = build_alone(name, classes, given, "models")
+    return summarize(model, count, (side, side))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Self
 
 from nunbit.bundle import MODEL_FILE
-from nunbit.config import ModelConfig, RunConfig, require_used
 from nunbit.data.decode import BadPictureError, quiet_pillow
 from nunbit.data.given import Picture, find_pictures, open_picture
 from nunbit.data.pictures import Pixels, Skipped, printable
@@ -19,7 +18,8 @@ from nunbit.explaining.parameters import draw_linear
 from nunbit.explaining.pictures import MAX_MEASURED, draw_pictures
 from nunbit.language import tr
 from nunbit.modelfile import load_classifier
-from nunbit.models.registry import build_model, list_models, usual_side
+from nunbit.models.alone import build_alone
+from nunbit.models.registry import list_models
 from nunbit.places import free_folder
 from nunbit.progress import Display
 from nunbit.reading import say_left_out
@@ -27,7 +27,6 @@ from nunbit.recipes import LESSONS
 from nunbit.values import Setting, path_of, typed
 
 DIRECT = ("layer", "classes")  # options that are no settings
-MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -155,23 +154,7 @@ def _network(name: str, images: Sequence[Picture], options: Options, display: Di
             name=name,
         )
     classes = 2 if options.classes is None else options.classes
-    if not 1 <= classes <= MOST_CLASSES:
-        raise UsageError(
-            "classes is {classes}; allowed: 1 to {most_classes}",
-            classes=classes,
-            most_classes=MOST_CLASSES,
-        )
-    require_used(options.settings, "explain", "data.size", "data.channels")
-    config = RunConfig(model=ModelConfig(name=name)).override(options.settings)
-    channels = config.data.channels or 3
-    side = config.data.size or usual_side(name)
-    model = build_model(
-        name,
-        num_classes=classes,
-        in_channels=channels,
-        image_size=(side, side),
-        args=config.model.args,
-    )
+    model, channels, side = build_alone(name, classes, options.settings, "explain")
     return draw_architecture(name, model, channels, (side, side))
 
 
