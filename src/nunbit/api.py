@@ -1,6 +1,7 @@
 """The verbs, as Python functions of the same names as the commands.
 
-Each imports what it alone needs: matplotlib and scipy take longer than a picture to classify.
+`lr_find`, `preview`, `export` and `import_weights` stand in the modules that do their work. Each
+imports what it alone needs: matplotlib and scipy take longer than a picture to classify.
 """
 
 import os
@@ -53,12 +54,13 @@ def train(
         recipe: a name, a whole `RunConfig`, or None for the default.
         data: a known name, folder, .csv or parquet in place of the recipe's.
         model: a network in place of the recipe's.
-        budget: time for all of it, as 60s or 10m: chooses the length and, if no recipe and no
-            model is named, the network; see `nunbit.planning`.
+        budget: time for all of it, such as 60s or 10m: chooses the number of updates and, where no
+            recipe and no model is named, the network; see `nunbit.planning`.
         run_dir: a new folder; by default the next free one under ./runs.
         tensorboard: also write TensorBoard events into the run folder.
         quiet: print nothing.
-        settings: single fields, `optim__lr=0.1` or, from train, optim, data or eval, `epochs=5`.
+        settings: single fields, with their section (`optim__lr=0.1`) or without (`epochs=5`); a
+            name without section is looked for in train, optim, data and eval, in this order.
 
     Raises:
         NunbitError: wrong settings, data that cannot be used, or a folder that cannot be written.

@@ -10,6 +10,12 @@ from nunbit.errors import CannotCreateError, StorageError
 from nunbit.storage import atomic_write, temporary_name
 
 
+def numbered(folder: Path, name: str, suffix: str = "") -> Iterator[Path]:
+    """Yield names in a folder without end: photos, photos-2, photos-3..."""
+    yield folder / f"{name}{suffix}"
+    yield from (folder / f"{name}-{number}{suffix}" for number in count(2))
+
+
 def require_new_file(output: Path) -> None:
     """Refuse, before any work, what would be written over or could not be written.
 
@@ -68,10 +74,8 @@ def free_folder(out: Path | None, default: Path) -> Path:
     Raises:
         CannotCreateError: `out` exists and is not empty, or nothing could be written there.
     """
-    folder, number = out or default, 1
-    while out is None and os.path.lexists(folder):
-        number += 1
-        folder = default.with_name(f"{default.name}-{number}")
+    names = numbered(default.parent, default.name)
+    folder = out or next(name for name in names if not os.path.lexists(name))
     if _require_makeable(folder) and any(folder.iterdir()):
         raise CannotCreateError(
             "{folder} exists and is not empty; choose another --out", folder=folder
@@ -137,9 +141,7 @@ def _names(out: Path | None, name: str) -> Iterator[Path]:
         CannotCreateError: what was asked for is no PNG by its name, or a second name is needed.
     """
     if out is None or out.is_dir():
-        folder = out or Path()
-        yield folder / f"{name}.png"
-        yield from (folder / f"{name}-{number}.png" for number in count(2))
+        yield from numbered(out or Path(), name, ".png")
     elif out.suffix.lower() != ".png":
         raise CannotCreateError("{out} is no folder and no name of a .png file", out=out)
     else:
@@ -161,13 +163,12 @@ def claim_folder(folder: Path, *, is_asked: bool) -> Path:
         make_folder(folder)
         return free_folder(folder, folder)
     create_folder(folder.parent)
-    claimed, number = folder, 1
-    while True:
+    for claimed in numbered(folder.parent, folder.name):
         try:
             claimed.mkdir()  # by one process only
             return claimed
         except FileExistsError:
-            number += 1
-            claimed = folder.with_name(f"{folder.name}-{number}")
+            continue
         except OSError as error:
             raise _unwritable(claimed, error) from error
+    raise AssertionError("names never end")

@@ -13,7 +13,7 @@ from nunbit.data.sources import refuse_inside
 from nunbit.errors import CannotCreateError, LockedError, MissingInputError
 from nunbit.language import tr
 from nunbit.lock import LOCK_FILE, locked
-from nunbit.places import create_folder
+from nunbit.places import create_folder, numbered
 from nunbit.runfolder import CONFIG_FILE, EVENTS, RUNS, SKIPPED_FILE, SPLIT_FILE, read_config
 from nunbit.storage import is_temporary
 
@@ -22,11 +22,7 @@ MOST_TRIES = 100  # for a folder that others keep taking; in a current folder th
 
 def next_run_dir(recipe: str) -> Path:
     """Return the first free folder for a recipe: runs/birds-net, runs/birds-net-2, ..."""
-    base = recipe.replace("/", "-")
-    number = 1
-    while (path := RUNS / (base if number == 1 else f"{base}-{number}")).exists():
-        number += 1
-    return path
+    return next(path for path in numbered(RUNS, recipe.replace("/", "-")) if not path.exists())
 
 
 @contextmanager

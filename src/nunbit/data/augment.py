@@ -89,7 +89,7 @@ def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: 
 
 
 def _move(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Mirror, rotate, enlarge and shift each picture: one gather, which stays in bytes.
+    """Mirror, rotate, enlarge and shift pictures (B, H, W, C): one gather, which stays in bytes.
 
     Each output pixel names the nearest input pixel; positions outside are reflected. Unless
     pictures are rotated, the input row depends on the output row only, and the column likewise.
@@ -127,7 +127,7 @@ def _of_each(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _mirrored(draw: Draws, time: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return (B, 1, 1): whether a picture is mirrored this time.
+    """Return (B, 1, 1): whether a picture is mirrored at the `time`-th showing, from 0.
 
     By turns instead of at random: no picture is seen the same way several times in a row, which
     short trainings gain from (arXiv 2404.00498, 3.6).
@@ -158,7 +158,7 @@ def _relight(images: Tensor, light: float, seed: int, epoch: int, indices: Tenso
 
 
 def _saturate(images: Tensor, most: float, seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Make the colours of each picture stronger or weaker by up to `most`."""
+    """Make the colours of pictures (B, H, W, 3) stronger or weaker by up to this share."""
     strength = 1 + most * (2 * uniform(seed, "saturation", epoch, indices) - 1)
     factor = torch.from_numpy(strength).float().view(-1, 1, 1, 1)
     x = images.float()

@@ -191,9 +191,10 @@ def dead_fault(
         for x in inputs(sample, preprocess, runtime, batch_size):
             with _ReluWatch() as relus:
                 model(x)
-            fired = [a | b for a, b in zip(fired or relus.fired, relus.fired, strict=True)]
-            if not fired:  # no ReLU in it
+            fired = fired or relus.fired
+            if not fired or len(fired) != len(relus.fired):  # none in it, or as pictures have it
                 return None
+            fired = [a | b for a, b in zip(fired, relus.fired, strict=True)]
     units = sum(map(len, fired))
     dead = [int((~of_call).sum()) for of_call in fired]
     silent = [i for i, of_call in enumerate(fired, start=1) if not of_call.any()]
