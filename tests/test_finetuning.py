@@ -281,11 +281,12 @@ def test_epochs_follow_from_updates_that_were_timed(
 
 def test_what_is_asked_for_stays(colours: Path, weights: Path) -> None:
     given = {"data.size": SIZE, "optim.lr": 1e-4, "data.flip": False, "train.epochs": 2}
+    given["data.mixup"] = 0.2  # the pictures that updates are timed with are of one class
     config = finetune_config(str(colours), TINY, str(weights)).override(given)
     source = open_source(str(colours))
     chosen = choose_strategy(config, source, 3600, "full", lambda _line: None, given)
     assert (chosen.optim.lr, chosen.data.flip, chosen.train.epochs) == (1e-4, False, 2)
-    assert chosen.optim.name == "adamw"
+    assert (chosen.optim.name, chosen.data.mixup) == ("adamw", 0.2)
     again = given | {"data.size": 0, "train.precision": "auto"}  # both are left to the probe
     chosen = choose_strategy(config, source, 3600, "full", lambda _line: None, again)
     assert (chosen.data.size, chosen.train.precision) == (SIZE, "fp32")

@@ -17,33 +17,38 @@ from nunbit.cli import main
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.errors import StoppedError
-from nunbit.previewing import by_turns, shown
+from nunbit.previewing import by_turns, cells
 from nunbit.progress import Display
 from nunbit.reading import read_dataset
 from nunbit.runtime import choose_runtime
 from nunbit.signals import StopRequest
 
 
-@pytest.mark.parametrize("seed", [0, 7])
-def test_a_sheet_has_the_pixels_of_the_training(seed: int, quick: RunConfig) -> None:
+@pytest.mark.parametrize(("seed", "mixed"), [(0, {}), (7, {}), (0, {"data.cutmix": 1.0})])
+def test_a_sheet_has_the_pixels_of_the_training(
+    seed: int, mixed: dict[str, float], quick: RunConfig
+) -> None:
     config = quick.override(
         {
             "data.flip": True, "data.flip_vertical": True, "data.rotate": 20, "data.zoom": 0.3,
             "data.light": 0.2, "data.saturation": 0.4, "data.cutout": 2, "data.channels": 3,
-            "train.seed": seed,
+            "train.seed": seed, **mixed,
         }
     )  # fmt: skip  # a line each would say no more
     runtime = choose_runtime(config.train)
     dataset = read_dataset(config, runtime, Display(quiet=True), StopRequest())
     loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
     chosen = by_turns(dataset.train.labels, 5)
-    sheet = shown(loader, chosen, 2)
-    assert len(sheet) == 5 * 3
+    labels = dataset.train.labels[chosen].tolist()
+    sheet, titles = cells(loader, chosen, [dataset.class_names[k] for k in labels], 2)
+    assert len(sheet) == len(titles) == 5 * 3
     for row, i in enumerate(chosen.tolist()):
         assert torch.equal(sheet[3 * row], dataset.train.images[i]), "first as it is"
         for epoch in range(2):
-            order = loader.order(epoch).tolist()
-            seen = torch.cat([x for x, _ in loader.batches(epoch)])[order.index(i)]
+            at = loader.order(epoch).tolist().index(i)
+            x, y = (torch.cat(part) for part in zip(*loader.batches(epoch), strict=True))
+            seen, share = x[at], f": {float(y[at][labels[row]]):.0%}" if mixed else ""
+            assert titles[3 * row + 1 + epoch] == f"epoch {epoch + 1}{share}"
             ours = dataset.preprocess.normalize(sheet[3 * row + 1 + epoch][None])[0]
             assert torch.equal(ours, seen)
 

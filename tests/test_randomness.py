@@ -2,6 +2,7 @@
 
 import traceback
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,9 +123,7 @@ def test_batches_of_an_epoch_are_as_equal_as_can_be(
     assert sorted(named) == sorted(load.pictures.names), "every picture once"
 
 
-def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours() -> None:
     torch.manual_seed(0)
     images, config = pictures(30).images, EVERY
     assert all(getattr(EVERY, name) for name in CHANGES)
@@ -133,8 +132,23 @@ def test_augmentation_of_a_picture_does_not_depend_on_its_neighbours(
     alone = [augment(images[i : i + 1], config, 1, 2, indices[i : i + 1]) for i in range(30)]
     assert torch.equal(together, torch.cat(alone))
     assert together.dtype == torch.uint8
-    monkeypatch.setattr("nunbit.data.augment.SOME_PIXELS", 7 * 64)
-    assert torch.equal(together, augment(images, config, 1, 2, indices)), "moved a few at a time"
+
+
+def test_large_pictures_are_changed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, indices = loader(30, 8, rotate=30, light=0.3, mixup=0.4, cutmix=1.0), torch.randperm(30)
+    images, y = load.shown(2, indices)
+    at_once: list[int] = []
+
+    def counted(images: torch.Tensor, *given: Any) -> torch.Tensor:
+        at_once.append(len(images))
+        return augment(images, *given)
+
+    monkeypatch.setattr("nunbit.data.loader.SOME_PIXELS", 7 * 64)
+    monkeypatch.setattr("nunbit.data.loader.augment", counted)
+    again = load.shown(2, indices)
+    assert torch.equal(again[0], images)
+    assert torch.equal(again[1], y)
+    assert at_once == [7] * 8 + [2] * 2, "each with the pictures that they are mixed with"
 
 
 def test_what_is_done_to_pictures_does_not_depend_on_the_precision_of_networks() -> None:

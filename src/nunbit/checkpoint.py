@@ -190,6 +190,8 @@ def encode(
         "history": [vars(result) for result in history],
     }
     tensors["sums"] = state.sums
+    if state.average is not None:
+        tensors |= {f"average/{name}": t for name, t in state.average.items()}
     if state.best is not None:
         tensors |= {f"best/{name}": t for name, t in state.best.weights.items()}
         best = state.best
@@ -207,8 +209,9 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     model = _group(tensors, "model/")
     own = state.model.state_dict()
     shapes = {k: v.shape for k, v in own.items()}
-    best = _group(tensors, "best/")
-    if any({k: v.shape for k, v in held.items()} != shapes for held in (model, best or own)):
+    best, average = _group(tensors, "best/"), _group(tensors, "average/")
+    held = (model, best or own, average or own)
+    if any({k: v.shape for k, v in weights.items()} != shapes for weights in held):
         raise DataError("{path} is of another network", path=checkpoint.path)
     parameters = _parameters(state)
     for name, value in _group(tensors, "optim/").items():
@@ -232,6 +235,9 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     state.step_in_epoch = body["step_in_epoch"]
     state.seconds_in_epoch = body["seconds_in_epoch"]
     state.epochs_since_best = body["epochs_since_best"]
+    # On the device and in the memory layout of the weights that it follows.
+    average = {name: torch.empty_like(own[name]).copy_(t) for name, t in average.items()}
+    state.average = average or None
     state.best = Best(**body["best"], weights=best) if "best" in body else None
 
 

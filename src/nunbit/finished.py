@@ -38,8 +38,8 @@ class Finished:
     classifier: Classifier
     epochs: tuple[EpochResult, ...]
     kept_epoch: int
-    """The epoch whose weights were kept: the best on validation, or the last. 0 is the start of a
-    pretrained network, with its fitted last layer."""
+    """The epoch whose weights, or whose average of them, were kept: the best on validation, or the
+    last. 0 is the start of a pretrained network, with its fitted last layer."""
     train: Metrics
     test: Metrics
     test_logits: Tensor

@@ -43,7 +43,7 @@ REMEMBERED = 0.9  # of that mean; with fastai's 0.98 a test of 100 updates hardl
 CHANCE = 2.0  # a fall of the smoothed loss below so many standard deviations of a batch's is none
 UNUSED = (
     "optim.lr", "optim.schedule", "optim.warmup_fraction",
-    "train.epochs", "train.max_steps", "train.patience", "train.precise_bn",
+    "train.epochs", "train.max_steps", "train.patience", "train.precise_bn", "train.ema",
 )  # fmt: skip  # one name a line would say no more
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"  # of the report's figures
 DPI = 110
@@ -155,6 +155,7 @@ def search_lr(config: RunConfig, out: Path | None, steps: int, display: Display)
         track = stoppable(display, stop)
         dataset = read_dataset(config, runtime, display, stop)
         loader = TrainLoader(dataset.train, dataset.preprocess, config, runtime.device)
+        loader = loader.override({"train.ema": 0.0})  # of weights that nobody measures
         start = build_start(config, dataset, runtime)
         if config.model.head == "logistic":
             fit_start(start, dataset, runtime, track)

@@ -277,8 +277,11 @@ def _time(config: RunConfig, dataset: Dataset, runtime: Runtime) -> Candidate:
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(dataset.preprocess.normalize(dataset.train.images[:1]).to(runtime.device))
     small = config.data.small_size
-    full_seconds = update_seconds(model, _showing(loader, 0), runtime)
-    small_seconds = update_seconds(model, _showing(loader, small), runtime) if small else 0.0
+    # In a run as long as this the first updates show all pictures small, if any are.
+    long = loader.override({"train.epochs": 1000})
+    full = long.override({"data.small_size": 0})
+    full_seconds = update_seconds(model, full, runtime)
+    small_seconds = update_seconds(model, long, runtime) if small else 0.0
     return Candidate(config, runtime, counter.get_total_flops(), small_seconds, full_seconds)
 
 
@@ -286,9 +289,3 @@ def _in_precision(config: RunConfig, runtime: Runtime) -> Runtime:
     """Return the runtime with the precision that the settings name, if they do."""
     precision = config.train.precision
     return runtime if precision == "auto" else replace(runtime, precision=precision)
-
-
-def _showing(loader: TrainLoader, small_size: int) -> TrainLoader:
-    """Return batches of which the first many show pictures of one size."""
-    many = {"data.small_size": small_size, "train.epochs": 1000}
-    return replace(loader, config=loader.config.override(many))

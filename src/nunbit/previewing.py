@@ -15,8 +15,9 @@ from torch import Tensor
 
 from nunbit.asked import asked_config
 from nunbit.config import DataConfig, RunConfig
-from nunbit.data.augment import CHANGES, augment
+from nunbit.data.augment import CHANGES
 from nunbit.data.loader import TrainLoader
+from nunbit.data.mixing import MIXES
 from nunbit.data.sources import refuse_inside
 from nunbit.data.splits import Dataset
 from nunbit.places import free_picture, write_picture
@@ -90,7 +91,7 @@ def preview(
     chosen = order[by_turns(train.labels[order], ROWS if epochs else ROWS * COLUMNS)]
     labels = [dataset.class_names[k] for k in train.labels[chosen].tolist()]
     columns = 1 + epochs if epochs else min(COLUMNS, len(chosen))
-    figure = sheet(shown(loader, chosen, epochs), titles(labels, epochs), columns)
+    figure = sheet(*cells(loader, chosen, labels, epochs), columns)
     return Preview(
         file=write_picture(place, name, to_png(figure)),
         recipe=config.recipe,
@@ -116,7 +117,7 @@ def _read(config: RunConfig, display: Display) -> tuple[Dataset, TrainLoader]:
 
 def changes_of(config: DataConfig) -> dict[str, Setting]:
     """Return the settings that change training pictures, by dotted name, where they are on."""
-    values = {f"data.{name}": getattr(config, name) for name in CHANGES}
+    values = {f"data.{name}": getattr(config, name) for name in (*CHANGES, *MIXES)}
     return {name: value for name, value in values.items() if value}
 
 
@@ -138,20 +139,29 @@ def by_turns(labels: Tensor, count: int) -> Tensor:
     return turns[:count]
 
 
-def shown(loader: TrainLoader, chosen: Tensor, epochs: int) -> list[Tensor]:
-    """Return pictures uint8 (H, W, C): each as it is, then as each epoch shows it.
+def cells(
+    loader: TrainLoader, chosen: Tensor, labels: Sequence[str], epochs: int
+) -> tuple[list[Tensor], list[str]]:
+    """Return pictures uint8 (H, W, C), and what stands above each.
+
+    Each picture as it is, under its class; then as each epoch shows it, and where it is mixed with
+    another one, with the share that its class still has.
 
     Args:
         loader: of the training. `data.small_size` does not count here.
         chosen: int64 (B,), positions in the training split.
+        labels: the classes of these pictures, by name.
         epochs: how many.
     """
-    images, config = loader.pictures.images[chosen], loader.config
-    changed = [augment(images, config.data, config.train.seed, e, chosen) for e in range(epochs)]
-    return list(torch.stack([images, *changed], dim=1).flatten(0, 1))
-
-
-def titles(labels: Sequence[str], epochs: int) -> list[str]:
-    """Return the text above each picture that `shown` returns: its class, or the epoch."""
-    after = [f"epoch {epoch + 1}" for epoch in range(epochs)]
-    return [title for label in labels for title in (short(label, CELL_COLUMNS), *after)]
+    shown = [(loader.pictures.images[chosen], [short(label, CELL_COLUMNS) for label in labels])]
+    own = loader.pictures.labels[chosen]
+    for epoch in range(epochs):
+        images, y = loader.shown(epoch, chosen)
+        titles = [f"epoch {epoch + 1}"] * len(labels)
+        if y.ndim == 2:
+            shares = y.gather(1, own[:, None]).flatten().tolist()
+            titles = [f"{title}: {share:.0%}" for title, share in zip(titles, shares, strict=True)]
+        shown.append((images, titles))
+    pictures = torch.stack([images for images, _ in shown], dim=1).flatten(0, 1)
+    rows = zip(*(titles for _, titles in shown), strict=True)
+    return list(pictures), [title for row in rows for title in row]

@@ -104,7 +104,7 @@ def look_at_norms(training: Training, accuracy: float, display: Display) -> None
         accuracy: of the training pictures, in eval mode.
         display: where to say it.
     """
-    if training.config.train.precise_bn:
+    if training.config.train.precise_bn or training.config.train.ema:  # other weights than its own
         return
     last = training.history[-1]
     fault = norm_fault(training.state.model, last.running_accuracy, last.images, accuracy)

@@ -78,6 +78,13 @@ class DataConfig:
     """Share of the updates at data.small_size."""
     cutout: int = 0
     """Side in pixels of a square that is made grey at a random place of each training picture."""
+    mixup: float = 0.0
+    """Blend each training picture and its class with another one's; the share is drawn from
+    Beta(mixup, mixup): at 0.2 mostly near 0 or 1, at 1 any (arXiv 1710.09412). 0: not."""
+    cutmix: float = 0.0
+    """Paste a rectangle of another picture into each training picture, whose class counts by the
+    share that is pasted; its area is drawn from Beta(cutmix, cutmix), and edges may cut it; 1 is
+    usual (arXiv 1905.04899). 0: not."""
     skip_bad: bool = False
     """Leave unreadable pictures out (and list them) where the default refuses to start."""
     group_duplicates: bool = False
@@ -111,6 +118,11 @@ class DataConfig:
             tr("above 0, below 1"),
         )
         require(0 <= self.cutout <= 1024, "data.cutout", self.cutout, tr("0 to 1024 pixels"))
+        for name in ("mixup", "cutmix"):
+            alpha = getattr(self, name)
+            require(
+                alpha == 0 or 0.01 <= alpha <= 10, f"data.{name}", alpha, tr("0, or 0.01 to 10")
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,6 +208,9 @@ class TrainConfig:
     """balanced lets each class count the same in the loss, however many pictures it has."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (arXiv 1512.00567)."""
+    ema: float = 0.0
+    """Measure and keep an average of the weights over updates: the share of it that stays at each,
+    such as 0.99 of hundreds or 0.999 of thousands of updates (arXiv 1512.00567). 0: not."""
     precise_bn: bool = False
     """Measure batch norms anew, on 5,000 training pictures, before validation and at the end."""
     patience: int = 0
@@ -222,6 +237,7 @@ class TrainConfig:
             self.label_smoothing,
             tr("0 to below 1"),
         )
+        require(0 <= self.ema < 1, "train.ema", self.ema, tr("0 to below 1"))
         require(self.patience >= 0, "train.patience", self.patience, tr("0 or more epochs"))
         require(0 <= self.threads <= 1024, "train.threads", self.threads, "0 to 1024")
         try:

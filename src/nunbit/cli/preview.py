@@ -17,7 +17,8 @@ PREVIEW = mark("""Examples:
   nunbit preview cifar10/speed --out speed.png
 
 Pictures are changed anew in each epoch, as data.flip, data.flip_vertical, data.rotate,
-data.shift_pixels, data.zoom, data.light, data.saturation and data.cutout say; `nunbit settings`
+data.shift_pixels, data.zoom, data.light, data.saturation and data.cutout say, and mixed with others
+as data.mixup and data.cutmix say: then the share of the own class stands above. `nunbit settings`
 explains them. Look whether a person could still tell the classes; --train.seed 1 shows others.""")
 
 

@@ -18,7 +18,6 @@ from nunbit.runtime import derive_seed
 
 MOVES = ("flip", "flip_vertical", "rotate", "shift_pixels", "zoom")
 CHANGES = (*MOVES, "light", "saturation", "cutout")  # settings of `DataConfig`, in this order
-SOME_PIXELS = 2**20  # moved at once, which need some 50 bytes each while they are rotated
 GREY = 127
 Draws = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -76,9 +75,7 @@ def augment(images: Tensor, config: DataConfig, seed: int, epoch: int, indices: 
         indices: int64 (B,), positions of the pictures in the training split.
     """
     if any(getattr(config, name) for name in MOVES):
-        some = max(1, SOME_PIXELS // (images.shape[1] * images.shape[2]))
-        parts = zip(images.split(some), indices.split(some), strict=True)
-        images = torch.cat([_move(part, config, seed, epoch, at) for part, at in parts])
+        images = _move(images, config, seed, epoch, indices)
     if config.light:
         images = _relight(images, config.light, seed, epoch, indices)
     if config.saturation:
@@ -170,14 +167,20 @@ def _saturate(images: Tensor, most: float, seed: int, epoch: int, indices: Tenso
 
 def _cover(images: Tensor, side: int, seed: int, epoch: int, indices: Tensor) -> Tensor:
     """Make a square of each picture grey; its middle is anywhere (cutout, arXiv 1708.04552)."""
-    rows = _covered(images.shape[1], side, uniform(seed, "cutout row", epoch, indices))
-    cols = _covered(images.shape[2], side, uniform(seed, "cutout col", epoch, indices))
+    rows = covered(images.shape[1], side, uniform(seed, "cutout row", epoch, indices))
+    cols = covered(images.shape[2], side, uniform(seed, "cutout col", epoch, indices))
     hole = torch.from_numpy(rows[:, :, None] & cols[:, None, :])[..., None]  # (B, H, W, 1)
     return images.masked_fill(hole, GREY)
 
 
-def _covered(length: int, side: int, where: Draws) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return (B, length): whether a row (or column) is covered."""
-    first = np.floor(where * length).astype(np.int64)[:, None] - side // 2
+def covered(length: int, side: int | Draws, where: Draws) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return (B, length): whether a row (or column) is covered.
+
+    Args:
+        length: of a picture, in pixels.
+        side: of what covers it, in whole pixels, of all or of each (B,).
+        where: (B,) in [0, 1), of its middle.
+    """
+    first = np.floor(where * length) - np.floor_divide(side, 2)
     at = np.arange(length)
-    return np.asarray((at >= first) & (at < first + side))
+    return np.asarray((at >= first[:, None]) & (at < (first + side)[:, None]))

@@ -1,8 +1,8 @@
 """Batches for training: shuffled anew each epoch, augmented, normalised, from memory."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,13 @@ from torch import Tensor
 
 from nunbit.config import RunConfig
 from nunbit.data.augment import augment
+from nunbit.data.mixing import MIXES, blend_labels, draw_others, is_mixed, mix
 from nunbit.data.pictures import ImageSet
 from nunbit.data.preprocess import Preprocess
 from nunbit.runtime import derive_seed
+from nunbit.values import Setting
+
+SOME_PIXELS = 2**20  # changed at once: a rotation needs some 50 bytes for each
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class TrainLoader:
         """
         count = len(self.pictures)
         return min(math.ceil(count / self.config.train.batch_size), max(1, count // 2))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes: each has training pictures."""
+        return int(self.pictures.labels.max()) + 1
 
     @property
     def total_steps(self) -> int:
@@ -60,7 +69,7 @@ class TrainLoader:
         return [self.pictures.names[i] for i in self.order(epoch)[self._batch(step)].tolist()]
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y): float x (B, C, H, W) and int64 y (B,), on the device.
+        """Yield (x, y), on the device: float x (B, C, H, W), and y as `shown` returns it.
 
         Args:
             epoch: counts from 0.
@@ -70,12 +79,52 @@ class TrainLoader:
         small_steps = self.small_steps - epoch * steps
         for step in range(first_step, steps):
             indices = order[self._batch(step)]
-            images = self.pictures.images[indices]
-            images = augment(images, self.config.data, self.config.train.seed, epoch, indices)
+            images, y = self.shown(epoch, indices)
             x = self.preprocess.normalize(images.to(self.device, non_blocking=True))
             if step < small_steps:
                 x = shrink(x, self.config.data.small_size)
-            yield x, self.pictures.labels[indices].to(self.device, non_blocking=True)
+            yield x, y.to(self.device, non_blocking=True)
+
+    def shown(self, epoch: int, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pictures as an epoch shows them, and what the network should answer.
+
+        Args:
+            epoch: counts from 0.
+            indices: int64 (B,), positions in the training split.
+
+        Returns:
+            uint8 (B, H, W, C), and the labels int64 (B,), or, where pictures are mixed, the shares
+            of the classes, float32 (B, K).
+        """
+        height, width = self.pictures.images.shape[1:3]
+        some = max(1, SOME_PIXELS // (height * width))
+        parts = [self._few_shown(epoch, at) for at in indices.split(some)]
+        images, y = (torch.cat(part) for part in zip(*parts, strict=True))
+        return images, y
+
+    def _few_shown(self, epoch: int, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `shown` returns, of few pictures."""
+        data, seed = self.config.data, self.config.train.seed
+        images, labels = self._changed(epoch, indices)
+        if not is_mixed(data):
+            return images, labels
+        at = draw_others(len(self.pictures), seed, epoch, indices)
+        others, other_labels = self._changed(epoch, at)
+        blends, share = mix(images, others, data, seed, epoch, indices)
+        return blends, blend_labels(labels, other_labels, share, self.num_classes)
+
+    def _changed(self, epoch: int, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pictures uint8 (B, H, W, C), each changed on its own, and labels int64 (B,)."""
+        images, data, seed = self.pictures.images[indices], self.config.data, self.config.train.seed
+        return augment(images, data, seed, epoch, indices), self.pictures.labels[indices]
+
+    def override(self, values: Mapping[str, Setting]) -> "TrainLoader":
+        """Return a loader of the same pictures with single settings changed, by dotted name."""
+        return replace(self, config=self.config.override(values))
+
+    def unmixed(self) -> "TrainLoader":
+        """Return a loader that shows each picture on its own."""
+        return self.override({f"data.{name}": 0.0 for name in MIXES})
 
     def _batch(self, step: int) -> slice:
         """Return which part of an epoch's order a batch shows.

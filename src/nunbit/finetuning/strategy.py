@@ -177,7 +177,8 @@ def _epoch_seconds(config: RunConfig, source: Source, probe: Probe) -> float:
     black = ImageSet(
         torch.zeros(shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.long), names, names
     )
-    loader = TrainLoader(black, preprocess, _full(config, 1), runtime.device)
+    # Not mixed: these are of one class, and the network has others.
+    loader = TrainLoader(black, preprocess, _full(config, 1), runtime.device).unmixed()
     trained = _trained_count(config, source)
     measured = count_of(source) - trained  # more than validation, which comes after each epoch
     measured += min(PRECISE_PICTURES, trained) if config.train.precise_bn else 0

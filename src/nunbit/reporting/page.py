@@ -119,6 +119,7 @@ def _facts(finished: Finished) -> dict[str, Any]:
     kept = [epoch for epoch in finished.epochs if epoch.epoch == finished.kept_epoch]
     return {
         "result": finished.to_dict(),
+        "averaged": bool(config.train.ema),
         "config_json": config.to_json(),
         "source": source if source in NAMED else Path(source).name or source,
         "test": finished.test,

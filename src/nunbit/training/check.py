@@ -50,7 +50,7 @@ def watch_start(
     Those are the first ten, or all of the first epoch where it has fewer.
 
     Args:
-        batches: x (B, C, H, W) and y (B,).
+        batches: x (B, C, H, W) and y, which is not looked at.
         state: the training, updated with a batch before the next one is asked for.
         num_classes: K.
         say: called once for each fault.

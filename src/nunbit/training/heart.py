@@ -64,8 +64,8 @@ class ByHeart:
 def learn_by_heart(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> ByHeart:
     """Train a copy of a network on the same few pictures until it knows them.
 
-    With Adam at its default rate, without penalties, label smoothing and dropout: this is about
-    the network and its pictures, not about the settings.
+    With Adam at its default rate, without penalties, label smoothing, blends of pictures and
+    dropout: this is about the network and its pictures, not about the settings.
 
     Args:
         model: a network before its training, on the runtime's device; unchanged.
@@ -75,9 +75,9 @@ def learn_by_heart(model: nn.Module, loader: TrainLoader, runtime: Runtime) -> B
     Raises:
         DivergedStepError: the very first loss is not finite.
     """
-    train = replace(loader.config.train, label_smoothing=0.0)
+    train = replace(loader.config.train, label_smoothing=0.0, ema=0.0)
     plan = Plan(replace(loader.config, optim=ADAM, train=train), runtime, MAX_UPDATES)
-    x, y = (part[:PICTURES] for part in next(loader.batches(0)))
+    x, y = (part[:PICTURES] for part in next(loader.unmixed().batches(0)))
     copied = copy.deepcopy(model).train()
     for module in copied.modules():
         if isinstance(module, _DropoutNd):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,7 @@ from nunbit.data.rows import Stoppable
 from nunbit.evaluation import collect_logits
 from nunbit.metrics import measure_briefly
 from nunbit.runtime import Runtime, limited_threads
+from nunbit.training.ema import averaged
 from nunbit.training.norms import PRECISE_PICTURES, measure_norms
 from nunbit.training.schedule import lr_at
 from nunbit.training.state import Best, TrainState, copy_weights, start_epoch
@@ -39,7 +40,8 @@ class EpochResult:
     train_loss: float
     """Mean cross entropy in nats, while weights changed, with dropout and augmentation."""
     running_accuracy: float
-    """Of the same forward passes; not comparable with validation, measured in eval mode."""
+    """Of the same forward passes; not comparable with validation, measured in eval mode. Of a blend
+    of two pictures the class with the larger share is right."""
     val_loss: float | None
     val_accuracy: float | None
     images: int
@@ -69,8 +71,9 @@ def fit(
     """Train from wherever `state` stands to the last update; break out to stop early.
 
     Args:
-        state: changed in place; after the last result it holds the last weights, and in `best`
-            those that did best on validation.
+        state: changed in place; after the last result it holds the last weights, in `average` their
+            average (`train.ema`), and in `best` what did best on validation; `keep_best` puts that
+            into the network.
         loader: training batches; its config is the run's.
         val: measured after each epoch in eval mode, or None.
         runtime: where and how to compute.
@@ -101,9 +104,10 @@ def fit(
             require_finite_epoch(loss_sum, state.step, config.optim.lr)
             train_seconds = state.seconds_in_epoch
             is_measured = val is not None or state.step == plan.total_steps
-            if config.train.precise_bn and is_measured:
-                measure_norms(state.model, _shown_anew(loader, state.epoch, check), runtime)
-            val_loss, val_accuracy = _validate(state, val, loader, runtime, check)
+            with averaged(state):
+                if config.train.precise_bn and is_measured:
+                    measure_norms(state.model, _shown_anew(loader, state.epoch, check), runtime)
+                val_loss, val_accuracy = _validate(state, val, loader, runtime, check)
             start_epoch(state)  # from here on this one counts
         yield EpochResult(
             epoch=state.epoch,
@@ -120,8 +124,8 @@ def fit(
 
 
 def _shown_anew(loader: TrainLoader, epoch: int, check: Callable[[], None]) -> Iterator[Batch]:
-    """Yield the first batches of an epoch again, in the size in which pictures are classified."""
-    full = replace(loader, config=loader.config.override({"data.small_size": 0}))
+    """Yield the first batches of an epoch again, as pictures are classified: whole, full size."""
+    full = loader.unmixed().override({"data.small_size": 0})
     count = math.ceil(PRECISE_PICTURES * loader.steps_per_epoch / len(loader.pictures))
     for batch in islice(full.batches(epoch), count):
         check()
@@ -168,8 +172,13 @@ def should_stop(state: TrainState, config: RunConfig) -> bool:
 
 
 def keep_best(model: nn.Module, state: TrainState) -> int | None:
-    """Put the best weights on validation back into the model; return their epoch, if any."""
+    """Put the best weights on validation back into the model; return their epoch, if any.
+
+    Without validation the average is put into it, where the training has one.
+    """
     if state.best is None:
+        if state.average is not None:
+            model.load_state_dict(state.average)
         return None
     model.load_state_dict(state.best.weights)
     return state.best.epoch

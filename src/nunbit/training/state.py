@@ -36,6 +36,9 @@ class TrainState:
     """Loss, correct and pictures, summed over the unfinished epoch; on the network's device."""
     seconds_in_epoch: float = 0.0
     """Wall time of the unfinished epoch's updates."""
+    average: dict[str, Tensor] | None = None
+    """Of weights and buffers over the last updates, by name; None before the first one, and without
+    `train.ema`."""
     best: Best | None = None
     epochs_since_best: int = 0
 

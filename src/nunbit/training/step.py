@@ -10,6 +10,7 @@ from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
 from nunbit.errors import DivergedError, DivergedStepError
 from nunbit.runtime import Runtime, seeded
+from nunbit.training.ema import update_average
 from nunbit.training.loss import balanced_weights, penalty
 from nunbit.training.schedule import lr_at
 from nunbit.training.state import TrainState
@@ -40,9 +41,9 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
     """Update the model once.
 
     Args:
-        state: changed: weights, optimizer, step and sums.
+        state: changed: weights, their average, optimizer, step and sums.
         x: pictures (B, C, H, W), float.
-        y: labels (B,), int64.
+        y: labels (B,), int64, or shares of the classes (B, K), float32.
         plan: settings and length of the run.
 
     Raises:
@@ -64,18 +65,21 @@ def train_step(state: TrainState, x: Tensor, y: Tensor, plan: Plan) -> None:
         loss_B = F.cross_entropy(
             logits_BK, y, label_smoothing=train.label_smoothing, reduction="none"
         )
-        loss = (plan.class_weight[y] * loss_B).mean()
+        weight_B = plan.class_weight[y] if y.ndim == 1 else y @ plan.class_weight
+        loss = (weight_B * loss_B).mean()
     total = loss + penalty(state.model, optim) if optim.l1 or optim.l2 else loss
     stop_if_not_finite(total, state.step, lr, optim.lr)
     state.optimizer.zero_grad()
     total.backward()
     state.optimizer.step()
+    if train.ema:
+        update_average(state, train.ema)
 
     logits_BK = logits_BK.detach()
     if train.label_smoothing or plan.class_weight is not None:  # comparable with validation
         loss = F.cross_entropy(logits_BK, y)
     state.sums[0] += loss.detach() * len(y)
-    state.sums[1] += (logits_BK.argmax(1) == y).sum()
+    state.sums[1] += (logits_BK.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
     state.sums[2] += len(y)
     state.step += 1
     state.step_in_epoch += 1

@@ -128,6 +128,6 @@ class Trial:
         self._plan = Plan(replace(config, optim=still), runtime, total_steps=MAX_ROUNDS + 3)
 
     def update(self, x: Tensor, y: Tensor) -> None:
-        """Do one update on pictures x (B, C, H, W) and labels y (B,), and wait for its end."""
+        """Do one update on a batch, as `TrainLoader.batches` gives it, and wait for its end."""
         train_step(self._state, x, y, self._plan)
         self._state.sums.tolist()  # waits for a GPU
