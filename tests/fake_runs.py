@@ -10,7 +10,7 @@ from torch import Tensor
 from nunbit.bundle import Classifier
 from nunbit.comparison.compare import Comparison
 from nunbit.comparison.findings import find_differences, summarize_findings
-from nunbit.comparison.statistics import mean_interval
+from nunbit.comparison.statistics import mean_interval, seeds_interval
 from nunbit.comparison.table import Row, TestSet
 from nunbit.config import RunConfig
 from nunbit.data.pictures import ImageSet
@@ -91,7 +91,8 @@ def _fake_row(name: str, correct: np.ndarray, parameters: int) -> Row:
     losses = tuple(tuple(2.0 / (epoch + seed) for epoch in range(1, 9)) for seed in (1, 2, 3))
     return Row(
         recipe=name, parameters=parameters, epochs=8, seeds=len(tests),
-        train_mean=float(np.mean(tests)), test_mean=float(np.mean(tests)),
+        train_mean=float(np.mean(tests)), train_ci95=seeds_interval(tests),
+        test_mean=float(np.mean(tests)),
         test_std=float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
         test_ci95=mean_interval(correct), final_loss=0.25, seconds=parameters / 500,
         tests=tests, classic=True, losses=losses[: len(tests)], correct=correct,

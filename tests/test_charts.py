@@ -37,6 +37,15 @@ def test_the_front_is_what_nothing_cheaper_equals(
     assert charts.front(costs, gains) == expected
 
 
+def test_bars_have_whiskers_where_their_spread_is_known(tmp_path: Path) -> None:
+    rows = fake_comparison(tmp_path, NAMES).rows
+    for shown in (rows, [replace(row, train_ci95=None) for row in rows]):  # as of one seed
+        axes = accuracy_comparison(shown, 0.1).axes[0]
+        ends = [tuple(line.get_xdata()) for line in axes.lines if line.get_marker() == "None"]
+        wanted = [pair for row in shown for pair in (row.test_ci95, row.train_ci95) if pair]
+        assert ends == wanted
+
+
 @pytest.mark.parametrize("high", [1.05, 1.6, 3, 10, 200, 1e5, 1e9])
 @pytest.mark.parametrize("low", [0.4, 1, 1_622, 36_000_000])
 def test_ticks_of_factors_are_in_range_and_do_not_touch(low: float, high: float) -> None:

@@ -35,6 +35,7 @@ from nunbit.comparison.statistics import (
     holm,
     mcnemar,
     mean_interval,
+    seeds_interval,
     spread_test,
 )
 from nunbit.comparison.table import Row
@@ -157,10 +158,24 @@ def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
     assert high - low < (a_high - a_low) + (b_high - b_low)
 
 
+def test_other_seeds_end_inside_their_interval_in_95_of_100() -> None:
+    rng = np.random.default_rng(0)
+    held = [seeds_interval((0.9 + rng.normal(0, 0.004, 3)).tolist()) for _ in range(2000)]
+    assert np.mean([ends and ends[0] <= 0.9 <= ends[1] for ends in held]) == pytest.approx(
+        0.95, abs=0.012
+    )
+    low, high = seeds_interval([0.9, 0.92, 0.94]) or (0.0, 0.0)
+    assert (low, high) == pytest.approx((0.92 - 0.04968, 0.92 + 0.04968), abs=1e-4)
+    assert seeds_interval([0.9, 1.0]) == pytest.approx((0.3147, 1.0), abs=1e-3), (
+        "no share is above 1"
+    )
+    assert seeds_interval([0.9]) is None
+
+
 def row(name: str, correct: Correct) -> Row:
     tests = tuple(map(float, correct.mean(1)))
     return Row(
-        recipe=name, parameters=1, epochs=1, seeds=len(correct), train_mean=1.0,
+        recipe=name, parameters=1, epochs=1, seeds=len(correct), train_mean=1.0, train_ci95=None,
         test_mean=float(correct.mean()), test_std=float(np.std(tests, ddof=1)) if len(tests) > 1
         else None, test_ci95=mean_interval(correct), final_loss=0.1, seconds=1.0, tests=tests,
         classic=True, losses=((0.1,),) * len(tests), correct=correct,
@@ -180,8 +195,18 @@ def test_sentences_say_what_can_be_told_apart() -> None:
     assert "points better than birds/net (95 % interval" in differences[0].sentence
     findings = " ".join(summarize_findings(rows, differences, 500))
     assert "2 of 3 pairs differ beyond chance" in findings
+    assert "another seed alone moves an accuracy by" in findings
+    assert "--seeds 3" not in findings
     # The texts order net below width and res, which are equal there.
     assert "the texts' ranking is supported: of the 2 pairs" in findings
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, True), (2, True), (3, False)])
+def test_few_seeds_are_called_few(seeds: int, said: bool) -> None:
+    rng = np.random.default_rng(3)
+    rows = [row(name, simulated(rng, seeds, 0.9, 0.001)) for name in ("a", "b")]
+    findings = summarize_findings(rows, find_differences(rows, 500), 500)
+    assert ("--seeds 3" in " ".join(findings)) == said
 
 
 @pytest.mark.parametrize("label", ["birds/net", "birds/resdeep:model.shared=true"])

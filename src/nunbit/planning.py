@@ -6,7 +6,8 @@ width for a few updates; the plan is plain settings, so that a run can be repeat
 How much of the time goes into a wider network and how much into more updates follows one rule: the
 pictures trained on are in proportion to the cost of a picture. It was read off trainings of 50 to
 100 s with widths 16 to 32 (docs/log.md) and also meets the recipe of K. Jordan (arXiv 2404.00498),
-whose network costs six times as much a picture and sees five times as many.
+whose network costs six times as much a picture and sees five times as many. Pictures that are shown
+often teach less each time: then more of the time goes into width.
 """
 
 import math
@@ -39,6 +40,7 @@ RECIPE = "budget"  # of runs whose network is chosen here
 # Multiples of 16 channels fill matrix units: width 24 takes 0.9 times as long as 32 (docs/log.md).
 WIDTHS = (8, 16, 32, 48, 64, 96, 128)
 BALANCE = 2.5e-3  # pictures trained on for each FLOP of a forward pass over one picture
+FRESH_EPOCHS = 8  # after which showing a picture again teaches less (docs/log.md)
 PROBE_PICTURES = 256
 WANTED_UPDATES = 300  # fewer learn too little, more make batches too small for the hardware
 BATCH_SIZES = (64, 128, 256, 512)
@@ -211,7 +213,7 @@ def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: flo
     for width in WIDTHS:
         candidate = _time(config.override({"model.width": width}), dataset, runtime)
         affordable = max(1.0, candidate.pictures(dataset, deadline - time.perf_counter()))
-        distance = abs(math.log(affordable / candidate.flops / BALANCE))
+        distance = abs(math.log(_length_over_width(affordable, candidate.flops, dataset)))
         if distance >= nearest:  # the wider, the fewer pictures: it only gets worse
             break
         best, nearest, pictures = candidate, distance, affordable
@@ -220,6 +222,18 @@ def _choose(config: RunConfig, dataset: Dataset, runtime: Runtime, deadline: flo
     return _time(
         best.config.override({"train.batch_size": _batch_size(pictures)}), dataset, runtime
     )
+
+
+def _length_over_width(pictures: float, flops: float, dataset: Dataset) -> float:
+    """Return how far a training is from balance: above 1 it is too long for so narrow a network.
+
+    Args:
+        pictures: trained on, with repeats.
+        flops: of a forward pass over one picture.
+        dataset: its training pictures are those that are repeated.
+    """
+    repeats = max(1.0, pictures / len(dataset.train) / FRESH_EPOCHS)
+    return pictures / flops / BALANCE * repeats
 
 
 def _with_length(candidate: Candidate, steps: int, epochs: int) -> RunConfig:

@@ -143,9 +143,12 @@ def _one_recipe(row: Row, pictures: int) -> str:
 
 def _spread(rows: Sequence[Row]) -> str:
     spread = float(np.sqrt(np.mean([(row.test_std or 0.0) ** 2 for row in rows])))
-    return tr(
+    said = tr(
         "another seed alone moves an accuracy by {spread:.2f} points (std)", spread=100 * spread
     )
+    if max(row.seeds for row in rows) == 2:  # one degree of freedom: t is 12.7 in place of 4.3
+        said += tr("; two seeds hardly tell that, so that even many points may not pass: --seeds 3")
+    return said
 
 
 def _texts_ranking(rows: Sequence[Row], differences: Sequence[Difference]) -> str:

@@ -63,6 +63,20 @@ def mean_interval(correct_SN: Correct) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
+def seeds_interval(accuracies: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean over other seeds, on the same pictures (Student's t).
+
+    Args:
+        accuracies: of each seed, fractions; of a single one nothing is known, and None returned.
+    """
+    count = len(accuracies)
+    if count < 2:
+        return None
+    mean = float(np.mean(accuracies))
+    half = float(t.ppf(0.975, count - 1) * np.std(accuracies, ddof=1) / math.sqrt(count))
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
 def difference_interval(a_SN: Correct, b_SN: Correct) -> tuple[float, float]:
     """Return the 95 % interval of accuracy(a) - accuracy(b), paired by picture, in [-1, 1]."""
     low, high = _difference(a_SN, b_SN).interval()

@@ -9,7 +9,7 @@ import numpy as np
 
 from nunbit.comparison.plan import PlannedRun, configure, same_settings
 from nunbit.comparison.samedata import require_one_fingerprint
-from nunbit.comparison.statistics import Correct, mean_interval
+from nunbit.comparison.statistics import Correct, mean_interval, seeds_interval
 from nunbit.errors import DataError
 from nunbit.language import tr
 from nunbit.recipes.texts import TEXTS, TextFigures
@@ -25,6 +25,8 @@ class Row:
     epochs: int
     seeds: int
     train_mean: float
+    train_ci95: tuple[float, float] | None
+    """Over other seeds, on the same training pictures; None for one seed."""
     test_mean: float
     test_std: float | None
     """Sample standard deviation between seeds; None for one seed."""
@@ -71,8 +73,8 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Return the row for JSON and CSV."""
         names = (
-            "recipe", "parameters", "epochs", "seeds", "train_mean", "test_mean", "test_std",
-            "test_ci95", "final_loss", "seconds", "tests",
+            "recipe", "parameters", "epochs", "seeds", "train_mean", "train_ci95", "test_mean",
+            "test_std", "test_ci95", "final_loss", "seconds", "tests",
         )  # fmt: skip  # one name a line would take ten
         text = self.text
         return {name: getattr(self, name) for name in names} | {
@@ -113,12 +115,14 @@ def _row(name: str, runs: Sequence[PlannedRun], labels: dict[str, str]) -> Row:
     results = [read_result(run.run_dir) for run in runs]
     correct = np.array([_correct(run, labels) for run in runs])
     tests = tuple(float(accuracy) for accuracy in correct.mean(axis=1))
+    trains = [float(result["train"]["accuracy"]) for result in results]
     return Row(
         recipe=name,
         parameters=results[0]["parameters"],
         epochs=max(result["epochs"] for result in results),
         seeds=len(runs),
-        train_mean=float(np.mean([result["train"]["accuracy"] for result in results])),
+        train_mean=float(np.mean(trains)),
+        train_ci95=seeds_interval(trains),
         test_mean=float(np.mean(tests)),
         test_std=float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
         test_ci95=mean_interval(correct),

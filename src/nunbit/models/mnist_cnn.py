@@ -1,5 +1,6 @@
 """The texts' network for MNIST: three 5x5 convolutions and two linear layers.
 
+Source: the tutorial on a convolutional network for MNIST (Adam 2e-4, ten epochs); no paper.
 Differences: the linear layer follows the picture's size, where the text fixes 28 pixels (576).
 
 Shapes: B batch, C channels, H and W pixels, K classes.

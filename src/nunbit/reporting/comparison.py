@@ -69,8 +69,8 @@ def comparison_page(comparison: Comparison) -> str:
 def accuracy_comparison(rows: Sequence[Row], chance: float) -> Figure:
     """Draw training and test accuracy of each recipe, best at the top, from guessing upwards.
 
-    The whisker is the 95 % interval over other pictures and seeds, dots are single seeds, and a
-    diamond is what a text printed.
+    Whiskers are 95 % intervals: of the test over other pictures and seeds, of the training over
+    other seeds. Dots are single seeds, and a diamond is what a text printed.
 
     Args:
         rows: sorted, best first.
@@ -86,7 +86,9 @@ def accuracy_comparison(rows: Sequence[Row], chance: float) -> Figure:
     ):
         axes.barh(y + side, np.array(means) - start, 0.36, start, color=color, label=name)
     for at, row in zip(y - 0.19, rows, strict=True):
-        axes.plot(row.test_ci95, (at, at), color="black", linewidth=1.2, solid_capstyle="butt")
+        for ends, line in ((row.test_ci95, at), (row.train_ci95, at + 0.38)):
+            if ends:
+                axes.plot(ends, (line, line), color="black", linewidth=1.2, solid_capstyle="butt")
         axes.plot(row.tests, [at] * row.seeds, "o", color="white", markeredgecolor="black",
                   markersize=3.5, markeredgewidth=0.7)  # fmt: skip
         axes.text(1.02, at + 0.19, f"{100 * row.test_mean:.1f}", va="center", fontsize=10,
