@@ -2,7 +2,8 @@
 # make test   set up what it needs, run the checks and the tests
 # make check  formatting, lint, types, layering
 # make messages  bring the translations up to date with the texts in the sources
-# make bench  speed beside the plain loop, seconds to an accuracy, inference, where the time goes
+# make bench  speed beside the plain loop, seconds to an accuracy, inference, where the time goes,
+#             whether a budget is kept, peak memory
 # make peers  the environment of benchmarks/peers, apart from nunbit's own
 # make torture  every fault in full, and the defects that the tests must find
 PYTHON ?= python3
@@ -51,6 +52,8 @@ bench: $(VENV)/.dev-ready
 	@$(BIN)/python benchmarks/time_to_accuracy.py
 	@$(BIN)/python benchmarks/inference.py
 	@$(BIN)/python benchmarks/where.py
+	@$(BIN)/python benchmarks/whole.py budget
+	@$(BIN)/python benchmarks/whole.py memory
 
 # Other libraries to measure against, in an environment of their own (some GB).
 peers: $(PEERS)/.ready

@@ -6,7 +6,8 @@
 
 Plain PyTorch throughout: a DataLoader over a list of tensors, NCHW, one `.item()` per step. Only
 the reading of the pictures is nunbit's, so that both see the same pixels and statistics, and the
-layers of ResNet18. With --keep, a training that takes hours goes on after the last whole epoch.
+layers of AlexNet and ResNet18. With --keep, a training that takes hours goes on after the last
+whole epoch.
 """
 
 import argparse
@@ -98,15 +99,16 @@ def texts_mnist() -> nn.Sequential:
     )  # fmt: skip  # as the text prints it
 
 
-def resnet18() -> nn.Module:
-    """Return ResNet18 for ten classes of 32x32 pictures, in NCHW."""
-    return build_model("resnet18", num_classes=10, in_channels=3, image_size=(32, 32))
+def built(name: str) -> nn.Module:
+    """Return a network of nunbit's for ten classes of 32x32 pictures, in NCHW."""
+    return build_model(name, num_classes=10, in_channels=3, image_size=(32, 32))
 
 
 NETWORKS = {
     "birds/net": lambda: texts_net(16),
     "mnist/cnn": texts_mnist,
-    "cifar10/resnet18": resnet18,
+    "cifar10/alexnet": lambda: built("alexnet-small"),
+    "cifar10/resnet18": lambda: built("resnet18"),
 }
 
 

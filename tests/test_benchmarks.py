@@ -53,6 +53,19 @@ def test_every_benchmark_finds_what_it_imports(name: str, monkeypatch: pytest.Mo
     assert Path(str(module.__file__)) == FOLDER / f"{name}.py"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("_own_modules")
+def test_a_whole_command_is_timed_and_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    whole = importlib.import_module("whole")
+    run = whole.train("digits/cnn", "--train.max_steps", "2")
+    assert run.result["steps"] == run.config["train"]["max_steps"] == 2
+    assert run.wall_seconds > run.result["seconds"]
+    assert 2e8 < run.peak_bytes < 2e9, "bytes, not kilobytes"
+    with pytest.raises(RuntimeError, match="ended with 2"):
+        whole.train("digits/cnnn")
+
+
 @pytest.mark.usefixtures("_own_modules")
 def test_a_fine_tuning_that_is_timed_finds_no_features_of_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
