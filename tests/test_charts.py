@@ -63,6 +63,9 @@ def test_bars_begin_at_guessing_unless_a_recipe_is_worse(tmp_path: Path) -> None
     assert scale.low == 0.1
     assert (scale.at(0.1), scale.at(0.55), scale.at(1.0)) == ("0.00%", "50.00%", "100.00%")
     assert scale.span((0.1, 0.55)) == "left:0.00%;width:50.00%"
+    assert scale.span((0.0, 0.55)) == "left:0.00%;width:50.00%", (
+        "as of two seeds, which tell little"
+    )
     assert scale.ticks[-1] == 1
     assert charts.track(rows, 0.55).low == 0
 

@@ -42,9 +42,10 @@ class Track:
         return f"{100 * (accuracy - self.low) / (1 - self.low):.2f}%"
 
     def span(self, ends: tuple[float, float]) -> str:
-        """Return the place of an interval, as CSS."""
-        width = 100 * (ends[1] - ends[0]) / (1 - self.low)
-        return f"left:{self.at(ends[0])};width:{width:.2f}%"
+        """Return the place of an interval, as CSS; what lies left of the scale is cut off."""
+        begin = max(ends[0], self.low)
+        width = 100 * (ends[1] - begin) / (1 - self.low)
+        return f"left:{self.at(begin)};width:{width:.2f}%"
 
 
 def track(rows: Sequence[Row], chance: float) -> Track:
