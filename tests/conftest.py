@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import nunbit
 from nunbit.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from nunbit.training import tempo
 
@@ -41,6 +42,14 @@ def write_classes(root: Path, count: int, *, first_seed: int = 0) -> Path:
             picture = noisy_picture(colour, first_seed + 1000 * number + i, (20, 16))
             picture.save(root / name / f"{i:03}.png")
     return root
+
+
+def require_same_weights(first: Path, second: Path) -> None:
+    """Fail unless two runs ended with the same bits."""
+    ours, theirs = (nunbit.load(run).module.state_dict() for run in (first, second))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
 
 
 @pytest.fixture

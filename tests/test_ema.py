@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import nunbit
+from conftest import require_same_weights
 from nunbit.checkpoint import load_newest
 from nunbit.config import RunConfig
 from nunbit.errors import StoppedError, UsageError
@@ -147,11 +148,7 @@ def test_a_run_with_an_average_resumes_bit_for_bit(
         train_run(config, tmp_path / "b", Display(quiet=True), lambda _: None)
     monkeypatch.undo()
     resume_run(tmp_path / "b", Display(quiet=True), lambda _: None)
-    first, second = (
-        nunbit.load(tmp_path / run / "model.safetensors").module.state_dict() for run in "ab"
-    )
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
+    require_same_weights(tmp_path / "a", tmp_path / "b")
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, 5])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import nunbit
+from conftest import require_same_weights
 from nunbit import run, running
 from nunbit.config import RunConfig
 from nunbit.data.loader import TrainLoader
@@ -165,12 +165,7 @@ def test_a_resumed_run_ends_with_the_same_norms(
         trained(config, tmp_path / "b")
     monkeypatch.undo()
     run.resume_run(tmp_path / "b", Display(quiet=True), lambda _finished: None)
-    first, second = (
-        nunbit.load(folder / "model.safetensors").module.state_dict()
-        for folder in (whole.run_dir, tmp_path / "b")
-    )
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
+    require_same_weights(whole.run_dir, tmp_path / "b")
 
 
 def test_only_a_clear_fall_of_a_network_with_batch_norms_is_named() -> None:

@@ -167,20 +167,38 @@ def _saturate(images: Tensor, most: float, seed: int, epoch: int, indices: Tenso
 
 def _cover(images: Tensor, side: int, seed: int, epoch: int, indices: Tensor) -> Tensor:
     """Make a square of each picture grey; its middle is anywhere (cutout, arXiv 1708.04552)."""
-    rows = covered(images.shape[1], side, uniform(seed, "cutout row", epoch, indices))
-    cols = covered(images.shape[2], side, uniform(seed, "cutout col", epoch, indices))
-    hole = torch.from_numpy(rows[:, :, None] & cols[:, None, :])[..., None]  # (B, H, W, 1)
-    return images.masked_fill(hole, GREY)
+    size = (images.shape[1], images.shape[2])
+    hole = rectangles(size, (side, side), "cutout", seed, epoch, indices)
+    return images.masked_fill(torch.from_numpy(hole)[..., None], GREY)
 
 
-def covered(length: int, side: int | Draws, where: Draws) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return (B, length): whether a row (or column) is covered.
+def rectangles(
+    size: tuple[int, int],
+    sides: tuple[int | Draws, int | Draws],
+    purpose: str,
+    seed: int,
+    epoch: int,
+    indices: Tensor,
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return bool (B, H, W): a rectangle in each picture, cut at the edges; its middle is anywhere.
 
     Args:
-        length: of a picture, in pixels.
-        side: of what covers it, in whole pixels, of all or of each (B,).
-        where: (B,) in [0, 1), of its middle.
+        size: height and width of the pictures, in pixels.
+        sides: height and width of the rectangles, in whole pixels, of all or of each (B,).
+        purpose: what they are for; two purposes are independent.
+        seed: the run's seed.
+        epoch: counts from 0.
+        indices: int64 (B,), positions of the pictures in the training split.
     """
+    rows, cols = (
+        _covered(length, side, uniform(seed, f"{purpose} {axis}", epoch, indices))
+        for length, side, axis in zip(size, sides, ("row", "col"), strict=True)
+    )
+    return np.asarray(rows[:, :, None] & cols[:, None, :])
+
+
+def _covered(length: int, side: int | Draws, where: Draws) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return (B, length): whether a row (or column) is covered."""
     first = np.floor(where * length) - np.floor_divide(side, 2)
     at = np.arange(length)
     return np.asarray((at >= first[:, None]) & (at < (first + side)[:, None]))

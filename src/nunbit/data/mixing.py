@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nunbit.config import DataConfig
-from nunbit.data.augment import Draws, covered, uniform
+from nunbit.data.augment import rectangles, uniform
 
 MIXES = ("mixup", "cutmix")  # settings of `DataConfig`
 
@@ -49,7 +49,9 @@ def mix(
     is_cut = uniform(seed, "mix way", epoch, indices) < odds
     alpha = np.where(is_cut, config.cutmix, config.mixup)
     share = np.asarray(betaincinv(alpha, alpha, uniform(seed, "mix share", epoch, indices)))
-    pasted = _rectangles(share, height, width, seed, epoch, indices)
+    # With the picture's aspect ratio, and this share of its area (arXiv 1905.04899, 3.1).
+    sides = np.rint(np.sqrt(share) * height), np.rint(np.sqrt(share) * width)
+    pasted = rectangles((height, width), sides, "mix", seed, epoch, indices)
     weight = np.where(is_cut[:, None, None], pasted, share[:, None, None])  # (B, H, W)
     share = np.where(is_cut, pasted.mean((1, 2)), share)  # of what the edges left of a rectangle
     blend = torch.lerp(
@@ -71,19 +73,3 @@ def blend_labels(labels: Tensor, others: Tensor, share: Tensor, num_classes: int
     for part, weight in ((labels, 1 - share), (others, share)):
         y.scatter_add_(1, part[:, None], weight[:, None])
     return y
-
-
-def _rectangles(
-    share: Draws, height: int, width: int, seed: int, epoch: int, indices: Tensor
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Return (B, H, W): whether a pixel is pasted.
-
-    A rectangle has the picture's aspect ratio and this share of its area; its middle is anywhere,
-    and what lies beyond the edges is lost (arXiv 1905.04899, 3.1).
-    """
-    side = np.sqrt(share)
-    rows, cols = (
-        covered(length, np.rint(side * length), uniform(seed, f"mix {axis}", epoch, indices))
-        for axis, length in (("row", height), ("col", width))
-    )
-    return np.asarray(rows[:, :, None] & cols[:, None, :])
